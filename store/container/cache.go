@@ -1,0 +1,188 @@
+package container
+
+import (
+	"container/list"
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"github.com/valyala/bytebufferpool"
+
+	"github.com/mithrilfs/mithrilfs/codec"
+)
+
+// Cache keeps decoded frames of any number of containers, least recently used
+// ones first to go. It is bounded in bytes, charging what buffers really
+// occupy; frames that are being read stay until they are released, whatever
+// the bound. However many readers ask for a frame at once, it is decoded once.
+// All methods are safe for concurrent use.
+type Cache struct {
+	max    int64
+	lastID atomic.Uint64
+
+	mu      sync.Mutex // guards what follows
+	used    int64
+	entries map[cacheKey]*block
+	order   *list.List // of *block, most recently used first; entries only
+	stats   CacheStats
+
+	decoded  bytebufferpool.Pool // logical bytes of one frame
+	stored   bytebufferpool.Pool // zstd bytes of one frame
+	decoders sync.Pool           // *codec.Decoder
+}
+
+// CacheStats counts what a Cache did.
+type CacheStats struct {
+	Hits    uint64 // reads that found their frame, or found it being decoded
+	Decodes uint64 // frames decoded
+	Used    int64  // bytes held now
+}
+
+// NewCache returns a cache of at most max bytes.
+func NewCache(max int64) *Cache {
+	return &Cache{
+		max:      max,
+		entries:  make(map[cacheKey]*block),
+		order:    list.New(),
+		decoders: sync.Pool{New: func() any { return codec.NewDecoder() }},
+	}
+}
+
+// Stats returns the counters.
+func (c *Cache) Stats() CacheStats {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.stats
+	s.Used = c.used
+	return s
+}
+
+type cacheKey struct {
+	container uint64 // of the Reader
+	position  int64  // of the frame's record
+}
+
+// block is one decoded frame. refs counts its readers; a block that left the
+// cache gives its buffer back when the last one is done.
+type block struct {
+	key     cacheKey
+	buf     *bytebufferpool.ByteBuffer
+	element *list.Element // nil: not in the cache
+	refs    int
+	ready   chan struct{} // closed when decoding ended
+	err     error         // set before ready is closed
+}
+
+// acquire returns the decoded frame, filled by fill if no one has it. Pass it
+// to release when its bytes have been used.
+func (c *Cache) acquire(key cacheKey, length int, fill func([]byte) error) (*block, error) {
+	c.mu.Lock()
+	if b := c.entries[key]; b != nil {
+		b.refs++
+		c.order.MoveToFront(b.element)
+		c.stats.Hits++
+		c.mu.Unlock()
+		<-b.ready
+		if b.err != nil {
+			err := b.err
+			c.release(b)
+			return nil, err
+		}
+		return b, nil
+	}
+	b := &block{key: key, buf: sized(&c.decoded, length), refs: 1, ready: make(chan struct{})}
+	b.element = c.order.PushFront(b)
+	c.entries[key] = b
+	c.used += int64(cap(b.buf.B))
+	c.stats.Decodes++
+	c.evict()
+	c.mu.Unlock()
+
+	b.err = fill(b.buf.B)
+	close(b.ready)
+	if b.err != nil {
+		err := b.err
+		c.mu.Lock()
+		c.remove(b)
+		c.mu.Unlock()
+		c.release(b)
+		return nil, err
+	}
+	return b, nil
+}
+
+func (c *Cache) release(b *block) {
+	c.mu.Lock()
+	b.refs--
+	free := b.refs == 0 && b.element == nil
+	c.mu.Unlock()
+	if free {
+		c.decoded.Put(b.buf)
+	}
+}
+
+// evict makes room; the caller holds mu.
+func (c *Cache) evict() {
+	for e := c.order.Back(); e != nil && c.used > c.max; {
+		b := e.Value.(*block)
+		e = e.Prev()
+		if b.refs == 0 {
+			c.remove(b)
+			c.decoded.Put(b.buf)
+		}
+	}
+}
+
+// remove takes b out of the cache; the caller holds mu.
+func (c *Cache) remove(b *block) {
+	if b.element == nil {
+		return
+	}
+	c.order.Remove(b.element)
+	b.element = nil
+	delete(c.entries, b.key)
+	c.used -= int64(cap(b.buf.B))
+}
+
+// forget drops every frame of a container.
+func (c *Cache) forget(container uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key, b := range c.entries {
+		if key.container == container {
+			c.remove(b)
+			if b.refs == 0 {
+				c.decoded.Put(b.buf)
+			}
+		}
+	}
+}
+
+// decode reads a frame from src into dst, of f.Length bytes, and checks it.
+func (c *Cache) decode(src io.ReaderAt, f *Frame, g Generation, dst []byte) error {
+	stored := sized(&c.stored, int(f.Stored))
+	defer c.stored.Put(stored)
+	if err := readFull(src, stored.B, f.DataPosition()); err != nil {
+		return err
+	}
+	d := c.decoders.Get().(*codec.Decoder)
+	err := d.DecodeFrame(dst, stored.B, f.Plan)
+	c.decoders.Put(d)
+	if err != nil {
+		return &DamageError{Part: PartFrame, Position: f.Position, Frame: f, Reason: "it does not decode", Err: err}
+	}
+	if contentSum(dst, g, f.Number, f.Offset) != f.Sum {
+		return &DamageError{Part: PartFrame, Position: f.Position, Frame: f, Reason: "its checksum does not match"}
+	}
+	return nil
+}
+
+// sized takes a buffer of n bytes from a pool.
+func sized(p *bytebufferpool.Pool, n int) *bytebufferpool.ByteBuffer {
+	b := p.Get()
+	if cap(b.B) < n {
+		b.B = make([]byte, n)
+	}
+	b.B = b.B[:n]
+	return b
+}

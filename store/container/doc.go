@@ -1,0 +1,19 @@
+// Package container is the on-disk format of a compressed file, and nothing
+// about directories: docs/format.md has every byte of it.
+//
+// A container is a log. A frame record says which logical bytes the zstd frame
+// after it holds; a size record changes the logical size; later records win.
+// Sealing adds an index, which is the log replayed, so that opening is fast,
+// and the seek table that makes the whole a file of the zstd seekable format:
+//
+//	header | record frame | record frame | … | index trailer | seek table
+//
+// Start with Log, which is what the records add up to. Open reads a Log, from
+// the index or by replay, and gives a Reader of the logical bytes; a Cache
+// keeps decoded frames for all Readers. Create and OpenWriter give a Writer,
+// which encodes Chunks in parallel with the Encoders that all Writers share.
+//
+// Nothing that is read from a container is trusted: lengths are checked against
+// the file before they are used, and a frame's bytes against a checksum that
+// covers the logical bytes, their place, and the generation that wrote them.
+package container

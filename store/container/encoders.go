@@ -1,0 +1,112 @@
+package container
+
+import (
+	"sync"
+
+	"github.com/valyala/bytebufferpool"
+
+	"github.com/mithrilfs/mithrilfs/codec"
+)
+
+// Encoders are what all Writers of a process share: a number of codec.Encoder,
+// which bounds the processors that encoding takes, and a bound on the logical
+// bytes that wait for them. A Writer whose share is used up makes its own
+// client wait; every other Writer may always have one chunk, so none starves.
+type Encoders struct {
+	slots chan *codec.Encoder
+
+	raw bytebufferpool.Pool // logical bytes of a chunk
+	out bytebufferpool.Pool // its record and zstd frame
+
+	mu        sync.Mutex // guards what follows
+	room      sync.Cond
+	held      int // chunks held by all Writers
+	max       int
+	perWriter int
+}
+
+// NewEncoders allows n chunks to be encoded at once. Chunks, each of
+// codec.FrameSize logical bytes and their encoded form, wait in at most
+// maxBytes for all Writers together, and half of that for one.
+func NewEncoders(n int, maxBytes int64) *Encoders {
+	n = max(n, 1)
+	chunks := max(int(maxBytes/(2*codec.FrameSize)), 2)
+	e := &Encoders{slots: make(chan *codec.Encoder, n), max: chunks, perWriter: max(chunks/2, 2)}
+	e.room.L = &e.mu
+	for range n {
+		e.slots <- codec.NewEncoder()
+	}
+	return e
+}
+
+// Chunk is a run of logical bytes on its way to becoming one frame.
+type Chunk struct {
+	Offset int64       // first logical byte
+	DType  codec.DType // element type; the first byte begins an element
+
+	data  *bytebufferpool.ByteBuffer
+	out   *bytebufferpool.ByteBuffer // record and zstd frame, once encoded
+	frame Frame
+	state chunkState
+}
+
+type chunkState uint8
+
+const (
+	chunkQueued  chunkState = iota
+	chunkEncoded            // out is filled
+	chunkWritten            // in the log, or given up
+)
+
+// Bytes are the logical bytes so far.
+func (c *Chunk) Bytes() []byte { return c.data.B }
+
+// Len is how many logical bytes the chunk has.
+func (c *Chunk) Len() int { return len(c.data.B) }
+
+// End is the logical offset just past the chunk.
+func (c *Chunk) End() int64 { return c.Offset + int64(len(c.data.B)) }
+
+// Write appends logical bytes. It never fails.
+func (c *Chunk) Write(p []byte) (int, error) { return c.data.Write(p) }
+
+// Truncate drops all but the first n bytes.
+func (c *Chunk) Truncate(n int) { c.data.B = c.data.B[:n] }
+
+// take waits for room and returns an empty chunk buffer for w.
+func (e *Encoders) take(w *Writer) *bytebufferpool.ByteBuffer {
+	e.mu.Lock()
+	for w.held >= e.perWriter || e.held >= e.max && w.held > 0 {
+		e.room.Wait()
+	}
+	w.held++
+	e.held++
+	e.mu.Unlock()
+	b := sized(&e.raw, codec.FrameSize)
+	b.B = b.B[:0]
+	return b
+}
+
+// give returns a chunk's buffers and its room.
+func (e *Encoders) give(w *Writer, c *Chunk) {
+	e.raw.Put(c.data)
+	if c.out != nil {
+		e.out.Put(c.out)
+	}
+	c.data, c.out = nil, nil
+	e.mu.Lock()
+	w.held--
+	e.held--
+	e.mu.Unlock()
+	e.room.Broadcast()
+}
+
+// encode fills c.out: room for the record, and the zstd frame after it.
+func (e *Encoders) encode(c *Chunk, g Generation) {
+	enc := <-e.slots
+	defer func() { e.slots <- enc }()
+	c.out = sized(&e.out, frameRecordSize+codec.MaxFrameSize(c.Len()))
+	c.out.B, c.frame.Plan = enc.AppendFrame(c.out.B[:frameRecordSize], c.data.B, c.DType)
+	c.frame.Stored = uint32(len(c.out.B) - frameRecordSize)
+	c.frame.Sum = contentSum(c.data.B, g, c.frame.Number, c.frame.Offset)
+}

@@ -1,0 +1,75 @@
+package container
+
+import (
+	"errors"
+	"fmt"
+)
+
+// What can be wrong with a container; test with errors.Is.
+var (
+	// ErrDamaged: bytes of the container are not what was written.
+	ErrDamaged = errors.New("damaged container")
+	// ErrVersion: written by a version of mithrilfs that this one can't read.
+	ErrVersion = errors.New("unknown container version")
+	// ErrNotContainer: the file does not begin as a container does.
+	ErrNotContainer = errors.New("not a container")
+)
+
+// Part is the piece of a container that an error is about.
+type Part string
+
+// The parts of a container.
+const (
+	PartHeader  Part = "header"
+	PartRecord  Part = "record"
+	PartFrame   Part = "frame"
+	PartIndex   Part = "index"
+	PartTrailer Part = "trailer"
+	PartTable   Part = "seek table"
+)
+
+// DamageError says which part is damaged. It matches ErrDamaged.
+type DamageError struct {
+	Part     Part
+	Position int64 // byte offset in the container
+	Frame    *Frame
+	Reason   string
+	Err      error // what the decoder said, or nil
+}
+
+func damaged(p Part, position int64, reason string) *DamageError {
+	return &DamageError{Part: p, Position: position, Reason: reason}
+}
+
+// Error names the part, where it is, and for a frame which logical bytes are
+// lost with it.
+func (e *DamageError) Error() string {
+	what := string(e.Part)
+	if e.Frame != nil {
+		what = fmt.Sprintf("frame %d (logical bytes %d to %d)", e.Frame.Number, e.Frame.Offset, e.Frame.End())
+	}
+	s := fmt.Sprintf("damaged container: %s at byte %d: %s", what, e.Position, e.Reason)
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	return s
+}
+
+// Is makes every DamageError match ErrDamaged.
+func (e *DamageError) Is(target error) bool { return target == ErrDamaged }
+
+// Unwrap returns the decoder's error.
+func (e *DamageError) Unwrap() error { return e.Err }
+
+// VersionError carries a format version that this package does not know. It
+// matches ErrVersion.
+type VersionError struct{ Version uint16 }
+
+func (e *VersionError) Error() string {
+	return fmt.Sprintf("container format version %d is not known to this mithrilfs, which reads version %d: use a newer mithrilfs", e.Version, Version)
+}
+
+// Is makes every VersionError match ErrVersion.
+func (e *VersionError) Is(target error) bool { return target == ErrVersion }
+
+var errNegativeOffset = errors.New("negative offset")

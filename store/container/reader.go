@@ -1,0 +1,139 @@
+package container
+
+import (
+	"bytes"
+	"io"
+	"sync"
+)
+
+// Reader gives a container's logical bytes. All methods are safe for
+// concurrent use.
+type Reader struct {
+	src   io.ReaderAt
+	cache *Cache
+	id    uint64
+	state State
+
+	mu  sync.RWMutex // guards log, which only a Writer changes
+	log *Log
+}
+
+var _ io.ReaderAt = (*Reader)(nil)
+
+// Open reads the state of the container of size bytes in src. The error
+// matches ErrNotContainer, ErrDamaged or ErrVersion, or is one of src. An
+// unsealed container is replayed, which decodes it once.
+func Open(src io.ReaderAt, size int64, cache *Cache) (*Reader, error) {
+	check := func(l *Log, f *Frame) error {
+		buf := sized(&cache.decoded, int(f.Length))
+		defer cache.decoded.Put(buf)
+		return cache.decode(src, f, l.generation(f), buf.B)
+	}
+	log, state, err := readLog(src, size, check)
+	if err != nil {
+		return nil, err
+	}
+	return newReader(src, cache, log, state), nil
+}
+
+func newReader(src io.ReaderAt, cache *Cache, log *Log, state State) *Reader {
+	return &Reader{src: src, cache: cache, id: cache.lastID.Add(1), log: log, state: state}
+}
+
+// Close drops what the cache holds of the container. It does not close src.
+func (r *Reader) Close() { r.cache.forget(r.id) }
+
+// State says how the log was found when the container was opened.
+func (r *Reader) State() State { return r.state }
+
+// Size is the logical size.
+func (r *Reader) Size() int64 {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.log.Size
+}
+
+// Log returns a copy of the state. Its slices are shared with a Writer only
+// where a Writer never changes them.
+func (r *Reader) Log() Log {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	l := *r.log
+	l.Extents = append(Extents(nil), l.Extents...)
+	return l
+}
+
+// ReadAt fills p with logical bytes from off on, as io.ReaderAt has it. Bytes
+// that no frame covers are zeros. A frame that is damaged gives a DamageError
+// after the bytes before it; other frames still read.
+func (r *Reader) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, errNegativeOffset
+	}
+	done := 0
+	for done < len(p) {
+		n, err := r.readPiece(p[done:], off+int64(done), r.Size())
+		done += n
+		if err != nil {
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+// readPiece reads from one extent or hole of a logical file of size bytes.
+func (r *Reader) readPiece(p []byte, off, size int64) (int, error) {
+	r.mu.RLock()
+	e, next, ok := r.log.Extents.At(off)
+	var g Generation
+	if ok {
+		g = r.log.generation(&e.Frame)
+	}
+	r.mu.RUnlock()
+	if off >= size {
+		return 0, io.EOF
+	}
+	if !ok {
+		end := size
+		if next >= 0 {
+			end = min(next, size)
+		}
+		n := int(min(int64(len(p)), end-off))
+		clear(p[:n])
+		return n, nil
+	}
+	return r.readExtent(p, off, &e, g)
+}
+
+func (r *Reader) readExtent(p []byte, off int64, e *Extent, g Generation) (int, error) {
+	b, err := r.cache.acquire(cacheKey{r.id, e.Frame.Position}, int(e.Frame.Length), func(dst []byte) error {
+		return r.cache.decode(r.src, &e.Frame, g, dst)
+	})
+	if err != nil {
+		return 0, err
+	}
+	skip := off - e.Frame.Offset
+	n := copy(p, b.buf.B[skip:int64(e.Skip)+int64(e.Length)])
+	r.cache.release(b)
+	return n, nil
+}
+
+// Check reads a frame from the container itself, past any cache, and checks
+// its record, its content and its checksum.
+func (r *Reader) Check(f Frame) error {
+	r.mu.RLock()
+	g := r.log.generation(&f)
+	r.mu.RUnlock()
+	var have, want [frameRecordSize]byte
+	if err := readFull(r.src, have[:], f.Position); err != nil {
+		return err
+	}
+	putFrameRecord(want[:], &f, g)
+	if !bytes.Equal(have[:], want[:]) {
+		return &DamageError{Part: PartRecord, Position: f.Position, Frame: &f,
+			Reason: "it differs from the index (the data can still be read)"}
+	}
+	buf := sized(&r.cache.decoded, int(f.Length))
+	defer r.cache.decoded.Put(buf)
+	return r.cache.decode(r.src, &f, g, buf.B)
+}

@@ -1,0 +1,388 @@
+package container
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"sync"
+)
+
+// Storage is what a Writer keeps a container in.
+type Storage interface {
+	io.ReaderAt
+	io.WriterAt
+	Truncate(size int64) error
+}
+
+// Writer adds to a container's log. Chunks given to Append are encoded in
+// parallel, by goroutines that the Encoders limit, and enter the log in the
+// order of the calls. ReadAt, Append, Drain and the rest may be called from
+// several goroutines; the order of concurrent calls is not defined.
+//
+// The first error that the storage gives is kept: every later Append, Drain,
+// SetSize and Seal returns it, and the log ends before the record that failed.
+type Writer struct {
+	*Reader // its mu guards what follows too
+	file    Storage
+	enc     *Encoders
+	held    int // chunks of this Writer, guarded by enc.mu
+
+	idle    sync.Cond // on mu: the queue shrank
+	queue   []*Chunk  // not yet in the log, in order
+	placed  int       // how many of queue have their position
+	err     error
+	open    bool // a generation has begun and is not sealed
+	created bool // the header is in the storage
+}
+
+// Create returns a Writer for an empty storage. Nothing is written before the
+// first chunk.
+func Create(file Storage, cache *Cache, enc *Encoders) *Writer {
+	log := &Log{}
+	log.begin(NewGeneration())
+	w := newWriter(newReader(file, cache, log, State{}), file, enc)
+	w.open = true
+	return w
+}
+
+// OpenWriter returns a Writer that continues a container of size bytes. What
+// stands behind the end of an unsealed log is cut off by the first change.
+func OpenWriter(file Storage, size int64, cache *Cache, enc *Encoders) (*Writer, error) {
+	r, err := Open(file, size, cache)
+	if err != nil {
+		return nil, err
+	}
+	if r.state.Sealed {
+		if err := r.loadSpans(size); err != nil {
+			return nil, err
+		}
+	}
+	w := newWriter(r, file, enc)
+	w.created = true
+	return w, nil
+}
+
+func newWriter(r *Reader, file Storage, enc *Encoders) *Writer {
+	w := &Writer{Reader: r, file: file, enc: enc}
+	w.idle.L = &r.mu
+	return w
+}
+
+// loadSpans reads the seek table of a sealed container, or finds the spans
+// itself when the table does not fit.
+func (r *Reader) loadSpans(size int64) error {
+	var footer [seekFooterSize]byte
+	if err := readFull(r.src, footer[:], size-seekFooterSize); err != nil {
+		return err
+	}
+	if n, ok := parseSeekFooter(footer[:]); ok && seekTableSize(n) < size {
+		table := make([]byte, seekTableSize(n))
+		if err := readFull(r.src, table, size-int64(len(table))); err != nil {
+			return err
+		}
+		if spans, ok := parseSeekTable(table, size-int64(len(table))); ok {
+			r.log.spans = append(spans, span{uint32(len(table)), 0})
+			return nil
+		}
+	}
+	walk := newWalker(r.src, size, r.log.Generations[0])
+	for walk.next() {
+		walk.apply()
+	}
+	if walk.err != nil {
+		return walk.err
+	}
+	if walk.tail != nil || walk.log.end != size {
+		return damaged(PartTable, size, "it does not match the file, and neither do the records")
+	}
+	r.log.spans = walk.log.spans
+	return nil
+}
+
+// NewChunk returns an empty chunk to fill and give to Append. It waits while
+// this Writer, or all together, hold as much as they may.
+func (w *Writer) NewChunk(c Chunk) *Chunk {
+	c.data = w.enc.take(w)
+	return &c
+}
+
+// Discard gives up a chunk that is not going to be appended.
+func (w *Writer) Discard(c *Chunk) { w.enc.give(w, c) }
+
+// Append takes a chunk of at least one byte over and returns before it is
+// encoded. Its bytes can be read from now on. The error is an earlier one.
+func (w *Writer) Append(c *Chunk) error {
+	w.mu.Lock()
+	err := w.begin()
+	if err == nil && w.log.next == math.MaxUint32 {
+		err = w.fail(errors.New("the generation has no number left"))
+	}
+	if err != nil {
+		w.mu.Unlock()
+		w.enc.give(w, c)
+		return err
+	}
+	g := w.log.Generation()
+	c.frame = Frame{
+		Offset: c.Offset, Length: uint32(c.Len()), Number: w.log.next,
+		Generation: uint16(len(w.log.Generations) - 1),
+	}
+	w.log.next++
+	w.queue = append(w.queue, c)
+	w.mu.Unlock()
+	go func() {
+		w.enc.encode(c, g)
+		w.write(w.place(c), g)
+	}()
+	return nil
+}
+
+// place marks c as encoded and gives every chunk whose turn it is now its
+// position. The caller writes them, off the lock.
+func (w *Writer) place(c *Chunk) []*Chunk {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	c.state = chunkEncoded
+	first := w.placed
+	for w.placed < len(w.queue) && w.queue[w.placed].state == chunkEncoded {
+		f := &w.queue[w.placed].frame
+		f.Position = w.log.end
+		w.log.addSpan(frameRecordSize, 0)
+		w.log.addSpan(int64(f.Stored), int64(f.Length))
+		w.placed++
+	}
+	return append([]*Chunk(nil), w.queue[first:w.placed]...)
+}
+
+// write puts placed chunks into the storage and then into the log.
+func (w *Writer) write(batch []*Chunk, g Generation) {
+	for _, c := range batch {
+		err := w.failed()
+		if err == nil {
+			putFrameRecord(c.out.B[:frameRecordSize], &c.frame, g)
+			_, err = w.file.WriteAt(c.out.B, c.frame.Position)
+		}
+		w.mu.Lock()
+		if err != nil {
+			_ = w.fail(err)
+		}
+		if w.err == nil {
+			w.log.addFrame(c.frame)
+		}
+		c.state = chunkWritten
+		done := w.popWritten()
+		w.mu.Unlock()
+		for _, c := range done {
+			w.enc.give(w, c)
+		}
+		w.idle.Broadcast()
+	}
+}
+
+// popWritten takes the chunks that are no longer needed off the queue's front;
+// the caller holds mu.
+func (w *Writer) popWritten() []*Chunk {
+	n := 0
+	for n < w.placed && w.queue[n].state == chunkWritten {
+		n++
+	}
+	done := append([]*Chunk(nil), w.queue[:n]...)
+	w.queue = w.queue[:copy(w.queue, w.queue[n:])]
+	w.placed -= n
+	return done
+}
+
+// fail keeps the first error; the caller holds mu.
+func (w *Writer) fail(err error) error {
+	if w.err == nil {
+		w.err = err
+	}
+	return w.err
+}
+
+func (w *Writer) failed() error {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	return w.err
+}
+
+// begin makes the storage ready for a record: the header of a new container,
+// or a new generation of one that exists. The caller holds mu.
+func (w *Writer) begin() error {
+	switch {
+	case w.err != nil:
+		return w.err
+	case !w.created:
+		w.created = true
+		return w.put(appendHeader(nil, w.log.Generation()), HeaderSize)
+	case w.open:
+		return nil
+	case len(w.log.Generations) == maxGenerations:
+		return w.fail(fmt.Errorf("the container has had %d generations: pack it anew", maxGenerations))
+	}
+	if err := w.file.Truncate(w.log.end); err != nil {
+		return w.fail(err)
+	}
+	var r [generationRecordSize]byte
+	g := NewGeneration()
+	putGenerationRecord(r[:], g, w.log.Generation())
+	if err := w.put(r[:], generationRecordSize); err != nil {
+		return err
+	}
+	w.log.begin(g)
+	w.open = true
+	return nil
+}
+
+// put writes b, whose first frame has n bytes, at the log's end; the caller
+// holds mu, and no chunk is on its way.
+func (w *Writer) put(b []byte, n int64) error {
+	if _, err := w.file.WriteAt(b, w.log.end); err != nil {
+		return w.fail(err)
+	}
+	w.log.addSpan(n, 0)
+	return nil
+}
+
+// Drain returns when every chunk given to Append is in the log, or with the
+// error that keeps it from getting there.
+func (w *Writer) Drain() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.drain()
+}
+
+func (w *Writer) drain() error {
+	for len(w.queue) > 0 {
+		w.idle.Wait()
+	}
+	return w.err
+}
+
+// Modified says whether anything was appended since the container was sealed
+// or opened.
+func (w *Writer) Modified() bool {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	return w.open && w.created
+}
+
+// SetSize drains and makes size the logical size of the log. Bytes past it are
+// gone; bytes that it adds are zeros.
+func (w *Writer) SetSize(size int64) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.drain(); err != nil {
+		return err
+	}
+	if w.log.Size == size {
+		return nil
+	}
+	if err := w.begin(); err != nil {
+		return err
+	}
+	var r [sizeRecordSize]byte
+	putSizeRecord(r[:], w.log.next, w.log.Generation(), size)
+	if err := w.put(r[:], sizeRecordSize); err != nil {
+		return err
+	}
+	w.log.next++
+	w.log.resize(size)
+	return nil
+}
+
+// Seal drains and writes index, trailer and seek table. A container that was
+// not modified is left as it is. Appending may go on afterwards.
+func (w *Writer) Seal(format string, tensors []Tensor) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.drain(); err != nil {
+		return err
+	}
+	if !w.open || !w.created {
+		return nil
+	}
+	w.log.Format, w.log.Tensors = format, indexable(tensors)
+	index := appendIndex(nil, w.log, w.log.end)
+	if int64(len(index)) > math.MaxUint32 {
+		return w.fail(fmt.Errorf("an index of %d bytes is too large for the format", len(index)))
+	}
+	spans := append(w.log.spans, span{uint32(len(index)), 0})
+	if !seekable(spans) {
+		return w.fail(fmt.Errorf("%d frames are too many for a seek table", len(spans)))
+	}
+	tail := appendSeekTable(index, spans)
+	if err := w.put(tail, int64(len(index))); err != nil {
+		return err
+	}
+	w.log.addSpan(int64(len(tail)-len(index)), 0)
+	if err := w.file.Truncate(w.log.end); err != nil {
+		return w.fail(err)
+	}
+	w.open = false
+	return nil
+}
+
+func indexable(tensors []Tensor) []Tensor {
+	for i := range tensors {
+		if !tensors[i].indexable() {
+			return nil // the table is for people; without it nothing is lost
+		}
+	}
+	return tensors
+}
+
+// ReadAt fills p with logical bytes as they are now: of chunks on their way, of
+// the log, and zeros elsewhere, also past the end. It never returns io.EOF.
+func (w *Writer) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, errNegativeOffset
+	}
+	done := 0
+	for done < len(p) {
+		n, err := w.readPending(p[done:], off+int64(done))
+		if n == 0 && err == nil {
+			n, err = w.readLogged(p[done:], off+int64(done))
+		}
+		done += n
+		if err != nil {
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+// readPending copies from the chunk that holds off, if there is one.
+func (w *Writer) readPending(p []byte, off int64) (int, error) {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	if w.err != nil {
+		return 0, w.err
+	}
+	for _, c := range w.queue {
+		if off >= c.Offset && off < c.End() {
+			return copy(p, c.data.B[off-c.Offset:]), nil
+		}
+	}
+	return 0, nil
+}
+
+// readLogged reads up to the next chunk on its way.
+func (w *Writer) readLogged(p []byte, off int64) (int, error) {
+	w.mu.RLock()
+	for _, c := range w.queue {
+		if c.Offset > off && c.Offset-off < int64(len(p)) {
+			p = p[:c.Offset-off]
+		}
+	}
+	w.mu.RUnlock()
+	return w.readPiece(p, off, math.MaxInt64)
+}
+
+// Close waits for chunks on their way and drops what the cache holds. It
+// neither seals nor closes the storage.
+func (w *Writer) Close() {
+	_ = w.Drain()
+	w.Reader.Close()
+}

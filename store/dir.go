@@ -1,0 +1,117 @@
+package store
+
+import (
+	"errors"
+	"os"
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// root is the backing directory, reached only through its descriptor: after a
+// mount over it, its path would lead to the mount.
+type root struct {
+	fd   int
+	path string // for messages
+}
+
+func openRoot(dir string) (*root, error) {
+	fd, err := retry(func() (int, error) {
+		return unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	})
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: dir, Err: err}
+	}
+	return &root{fd: fd, path: dir}, nil
+}
+
+func (r *root) close() error { return unix.Close(r.fd) }
+
+// name is rel for messages: under the path that the user gave.
+func (r *root) name(rel string) string { return path.Join(r.path, rel) }
+
+func (r *root) fail(op, rel string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &os.PathError{Op: op, Path: r.name(rel), Err: err}
+}
+
+// open opens rel without following symbolic links, in the last component or
+// before it: the kernel has resolved those of a mount already.
+func (r *root) open(rel string, flags int, mode uint32) (int, error) {
+	if rel == "" {
+		rel = "."
+	}
+	how := unix.OpenHow{
+		Flags:   uint64(flags) | unix.O_CLOEXEC | unix.O_NOFOLLOW,
+		Mode:    uint64(mode),
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
+	}
+	return retry(func() (int, error) { return unix.Openat2(r.fd, rel, &how) })
+}
+
+// openFile is open for data.
+func (r *root) openFile(rel string, flags int, mode uint32) (*os.File, error) {
+	fd, err := r.open(rel, flags, mode)
+	if err != nil {
+		return nil, r.fail("open", rel, err)
+	}
+	return os.NewFile(uintptr(fd), r.name(rel)), nil
+}
+
+// at calls do with a descriptor of rel's directory and rel's last component:
+// the system calls that take a name do not resolve more than that.
+func (r *root) at(op, rel string, do func(dirfd int, base string) error) error {
+	dir, base := path.Split(rel)
+	dir = strings.TrimSuffix(dir, "/")
+	if base == "" {
+		base = "."
+	}
+	if dir == "" {
+		return r.fail(op, rel, do(r.fd, base))
+	}
+	fd, err := r.open(dir, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return r.fail(op, rel, err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	return r.fail(op, rel, do(fd, base))
+}
+
+// at2 is at for two names.
+func (r *root) at2(op, from, to string, do func(fromFD int, fromBase string, toFD int, toBase string) error) error {
+	return r.at(op, from, func(fromFD int, fromBase string) error {
+		return r.at(op, to, func(toFD int, toBase string) error {
+			return do(fromFD, fromBase, toFD, toBase)
+		})
+	})
+}
+
+const statMask = unix.STATX_BASIC_STATS | unix.STATX_BTIME
+
+func (r *root) stat(rel string) (unix.Statx_t, error) {
+	var st unix.Statx_t
+	err := r.at("stat", rel, func(dirfd int, base string) error {
+		return unix.Statx(dirfd, base, unix.AT_SYMLINK_NOFOLLOW, statMask, &st)
+	})
+	return st, err
+}
+
+func statFD(fd int) (unix.Statx_t, error) {
+	var st unix.Statx_t
+	err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, statMask, &st)
+	return st, err
+}
+
+// retry repeats a system call that a signal interrupted. EAGAIN is how openat2
+// reports a rename that went on at the same time.
+func retry(call func() (int, error)) (int, error) {
+	for {
+		n, err := call()
+		if !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EAGAIN) {
+			return n, err
+		}
+	}
+}

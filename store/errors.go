@@ -1,0 +1,19 @@
+package store
+
+import "errors"
+
+// Errors that callers tell apart with errors.Is. Errors of the system keep
+// their syscall.Errno, and those of a container match container.ErrDamaged or
+// container.ErrVersion.
+var (
+	// ErrHidden: the name is one that the store keeps for itself.
+	ErrHidden = errors.New("the name is reserved for mithrilfs")
+	// ErrMagic: the write would make a plain file begin as a container does.
+	ErrMagic = errors.New("a plain file can't be edited to begin like a container: write the whole file anew")
+	// ErrInUse: another process serves the directory for writing.
+	ErrInUse = errors.New("the directory is in use by another mithrilfs")
+	// ErrUnsealed: the container holds only the beginning of what was written.
+	ErrUnsealed = errors.New("unsealed container")
+	// ErrReadOnly: the store was opened for reading.
+	ErrReadOnly = errors.New("the directory is opened for reading only")
+)

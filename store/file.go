@@ -1,0 +1,306 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mithrilfs/mithrilfs/store/container"
+)
+
+// File is a logical file that someone has open: one for each backing inode,
+// shared by all openers. All methods are safe for concurrent use; a write is
+// whole for every read that begins after it.
+type File struct {
+	store   *Store
+	key     Key
+	name    string // as it was opened, for messages
+	opens   int    // guarded by store.mu
+	writers int    // guarded by store.mu
+
+	mu      sync.RWMutex // guards what follows
+	backing *backing
+	content content // nil only while it is being opened, or could not be
+	// mtime is the modification time that clients know, while frames that are
+	// written later would change the backing's. Zero: the backing's is true.
+	mtime unix.Timespec
+	// synced: an fsync promised that what is in the backing file stays there.
+	synced bool
+}
+
+// Name is the path by which the file was first opened.
+func (f *File) Name() string { return f.name }
+
+// Key names the backing inode.
+func (f *File) Key() Key { return f.key }
+
+// Size is the logical size.
+func (f *File) Size() int64 {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.content.size()
+}
+
+// Changing says whether anybody has the file open for writing.
+func (f *File) Changing() bool {
+	f.store.mu.Lock()
+	defer f.store.mu.Unlock()
+	return f.writers > 0
+}
+
+// ReadAt fills p from off on, as io.ReaderAt has it.
+func (f *File) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, unix.EINVAL
+	}
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	left := f.content.size() - off
+	if left <= 0 {
+		return 0, io.EOF
+	}
+	short := int64(len(p)) > left
+	if short {
+		p = p[:left]
+	}
+	n, err := f.content.ReadAt(p, off)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return n, f.fail("read", err)
+	}
+	if short || n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// WriteAt writes all of p at off. p is not kept.
+func (f *File) WriteAt(p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, unix.EINVAL
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	done := 0
+	for done < len(p) {
+		n, err := f.content.WriteAt(p[done:], off+int64(done))
+		done += n
+		if h, ok := f.content.(*head); ok && err == nil && (done < len(p) || h.decided()) {
+			err = f.decide(h)
+		}
+		if err != nil {
+			return done, f.fail("write", err)
+		}
+	}
+	f.touch()
+	return done, nil
+}
+
+// touch notes that a client changed the file now.
+func (f *File) touch() { f.mtime = unix.NsecToTimespec(time.Now().UnixNano()) }
+
+// decide turns a head into what it has shown itself to be. The caller holds mu.
+func (f *File) decide(h *head) error {
+	w := container.Create(f.backing, f.store.cache, f.store.encoders)
+	s := newSaving(w, 0)
+	s.length = h.length
+	s.layout = h.choose(&arriving{s, h})
+	if s.layout == nil || f.synced && h.through {
+		w.Close()
+		return f.decidePlain(h)
+	}
+	if h.through {
+		if err := f.backing.Truncate(0); err != nil {
+			return err
+		}
+	}
+	f.content = s
+	f.store.log.Debug("writing a container", "file", f.name, "format", s.layout.Format())
+	_, err := s.WriteAt(h.buf, 0)
+	return err
+}
+
+// arriving is a layout.Source of a file whose head moves into a saving: the
+// declared size counts from the beginning.
+type arriving struct {
+	*saving
+	head *head
+}
+
+// Size is the declared size, or -1 when the head has all that is known.
+func (a *arriving) Size() int64 {
+	if a.saving.length > max(a.saving.next, int64(len(a.head.buf))) {
+		return a.saving.length
+	}
+	return -1
+}
+
+func (f *File) decidePlain(h *head) error {
+	if err := h.settle(true); err != nil {
+		return err
+	}
+	f.content = &plain{backing: f.backing, length: h.length}
+	return nil
+}
+
+// decideEnough decides a head that is about to be put into the backing file,
+// unless it is so small that it goes there as it is.
+func (f *File) decideEnough() error {
+	h, ok := f.content.(*head)
+	if !ok || len(h.buf) < containerMin && !container.Recognize(h.buf) {
+		return nil
+	}
+	return f.decide(h)
+}
+
+// Truncate sets the logical size. To 0, it begins a new file.
+func (f *File) Truncate(size int64) error {
+	if size < 0 {
+		return unix.EINVAL
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var err error
+	if size == 0 {
+		err = f.restart()
+	} else {
+		err = f.content.Truncate(size)
+	}
+	if err != nil {
+		return f.fail("truncate", err)
+	}
+	f.touch()
+	return nil
+}
+
+// restart makes the file empty and new. The caller holds mu.
+func (f *File) restart() error {
+	if err := f.backing.Truncate(0); err != nil {
+		return err
+	}
+	if f.content != nil {
+		f.content.close()
+	}
+	f.content = &head{backing: f.backing}
+	f.synced = false
+	f.touch()
+	return nil
+}
+
+// Flush puts everything written so far into the backing file and reports what
+// went wrong with it. It is for every close of a descriptor, of which there can
+// be many before the last.
+func (f *File) Flush() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.fail("write", f.keepTimes(func() error {
+		if err := f.decideEnough(); err != nil {
+			return err
+		}
+		return f.content.flush()
+	}))
+}
+
+// Sync makes everything written so far durable, and with metadata the times
+// and the mode too.
+func (f *File) Sync(metadata bool) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	err := f.keepTimes(func() error {
+		if err := f.decideEnough(); err != nil {
+			return err
+		}
+		return f.content.settle(false)
+	})
+	if err == nil {
+		err = f.backing.sync(metadata)
+	}
+	f.synced = f.synced || err == nil
+	return f.fail("sync", err)
+}
+
+// Seal makes the file whole for whoever opens it next. Writing may go on.
+func (f *File) Seal() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.content == nil {
+		return nil // it could not be opened
+	}
+	return f.fail("seal", f.keepTimes(func() error {
+		if h, ok := f.content.(*head); ok {
+			if err := f.decide(h); err != nil {
+				return err
+			}
+		}
+		return f.content.settle(true)
+	}))
+}
+
+// keepTimes runs do, which writes to the backing file what clients wrote
+// before, and then sets the modification time that clients know.
+func (f *File) keepTimes(do func() error) error {
+	if f.mtime == (unix.Timespec{}) {
+		return do() // nothing was written, so nothing changes
+	}
+	err := do()
+	if e := f.backing.setMtime(f.mtime); err == nil && e != nil {
+		f.store.log.Warn("can't keep the modification time", "file", f.name, "error", e)
+	}
+	return err
+}
+
+// Release ends one Open or Create. The last writer's seals the file.
+func (f *File) Release(write bool) error {
+	var err error
+	if write {
+		f.store.mu.Lock()
+		f.writers--
+		last := f.writers == 0
+		f.store.mu.Unlock()
+		if last {
+			err = f.Seal()
+		}
+	}
+	f.store.drop(f)
+	return err
+}
+
+// Info describes the file as it is now.
+func (f *File) Info() (Info, error) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	st, err := f.backing.stat()
+	if err != nil {
+		return Info{}, f.fail("stat", err)
+	}
+	i := infoOf(&st)
+	i.setSize(f.content.size())
+	if f.mtime != (unix.Timespec{}) {
+		i.Mtime = unix.StatxTimestamp{Sec: f.mtime.Sec, Nsec: uint32(f.mtime.Nsec)}
+	}
+	return i, nil
+}
+
+// fail names the file in an error. For a damaged frame it names the tensor too.
+func (f *File) fail(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var pathErr *os.PathError
+	if errors.As(err, &pathErr) {
+		err = pathErr.Err
+	}
+	var damage *container.DamageError
+	if errors.As(err, &damage) && damage.Frame != nil {
+		if r := f.content.reader(); r != nil {
+			if t := tensorsOf(r.Log().Tensors, damage.Frame); t != "" {
+				return fmt.Errorf("%s %s: tensor %s: %w", op, f.name, t, err)
+			}
+		}
+	}
+	return fmt.Errorf("%s %s: %w", op, f.name, err)
+}

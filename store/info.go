@@ -1,0 +1,169 @@
+package store
+
+import (
+	"errors"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mithrilfs/mithrilfs/store/container"
+)
+
+// Key names a backing inode: number, device, and birth time, since filesystems
+// give the number of a deleted file to the next one.
+type Key struct {
+	Device uint64
+	Inode  uint64
+	Born   int64 // nanoseconds, 0 where the filesystem does not keep it
+}
+
+// Info is what stat tells of a logical file. Everything but the size is the
+// backing inode's.
+type Info struct {
+	Key    Key
+	Mode   uint32 // type and permissions
+	Nlink  uint32
+	UID    uint32
+	GID    uint32
+	Rdev   uint32 // as the kernel encodes it for FUSE
+	Size   int64  // logical
+	Stored int64  // size of the backing file
+	Blocks uint64 // of 512 bytes, the backing file's; never 0 for data
+	Atime  unix.StatxTimestamp
+	Mtime  unix.StatxTimestamp
+	Ctime  unix.StatxTimestamp
+}
+
+// IsRegular says whether it is a regular file: only those have logical bytes.
+func (i *Info) IsRegular() bool { return i.Mode&unix.S_IFMT == unix.S_IFREG }
+
+func keyOf(st *unix.Statx_t) Key {
+	return Key{Device: unix.Mkdev(st.Dev_major, st.Dev_minor), Inode: st.Ino, Born: nanoseconds(st.Btime)}
+}
+
+func nanoseconds(t unix.StatxTimestamp) int64 { return t.Sec*1e9 + int64(t.Nsec) }
+
+// infoOf is everything but the logical size, which it takes for the backing's.
+func infoOf(st *unix.Statx_t) Info {
+	return Info{
+		Key: keyOf(st), Mode: uint32(st.Mode), Nlink: st.Nlink, UID: st.Uid, GID: st.Gid,
+		Rdev: uint32(unix.Mkdev(st.Rdev_major, st.Rdev_minor)),
+		Size: int64(st.Size), Stored: int64(st.Size), Blocks: st.Blocks,
+		Atime: st.Atime, Mtime: st.Mtime, Ctime: st.Ctime,
+	}
+}
+
+// setSize sets the logical size and keeps Blocks from being 0 for data, which
+// programs take for a hole.
+func (i *Info) setSize(size int64) {
+	i.Size = size
+	if size > 0 && i.Blocks == 0 {
+		i.Blocks = 8
+	}
+}
+
+// sizes remembers the logical sizes of files that are not open, so that
+// listing a directory again opens none of them.
+type sizes struct {
+	mu sync.Mutex
+	m  map[Key]knownSize
+}
+
+type knownSize struct{ stored, mtime, ctime, size int64 }
+
+const maxKnownSizes = 1 << 16
+
+func (s *sizes) get(i *Info) (int64, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k, ok := s.m[i.Key]
+	return k.size, ok && k.stored == i.Stored && k.mtime == nanoseconds(i.Mtime) && k.ctime == nanoseconds(i.Ctime)
+}
+
+func (s *sizes) put(i *Info, size int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.m == nil || len(s.m) >= maxKnownSizes {
+		s.m = make(map[Key]knownSize)
+	}
+	s.m[i.Key] = knownSize{i.Stored, nanoseconds(i.Mtime), nanoseconds(i.Ctime), size}
+}
+
+// Stat describes the inode that key names: through its open File, if it has one,
+// else as rel. A rel that leads to another inode by now is unix.ESTALE.
+func (s *Store) Stat(rel string, key Key) (Info, error) {
+	if f := s.lookup(key); f != nil {
+		defer s.drop(f)
+		return f.Info()
+	}
+	i, err := s.Lstat(rel)
+	if err == nil && i.Key != key {
+		err = s.root.fail("stat", rel, unix.ESTALE)
+	}
+	return i, err
+}
+
+// Lstat describes rel; of a symbolic link, the link itself. A container that is
+// too damaged to tell its size has size 0, and opening it tells why.
+func (s *Store) Lstat(rel string) (Info, error) {
+	if s.hidden(rel) {
+		return Info{}, s.root.fail("stat", rel, unix.ENOENT)
+	}
+	st, err := s.root.stat(rel)
+	if err != nil {
+		return Info{}, err
+	}
+	i := infoOf(&st)
+	if !i.IsRegular() {
+		return i, nil
+	}
+	if f := s.lookup(i.Key); f != nil {
+		defer s.drop(f)
+		return f.Info()
+	}
+	i.setSize(s.sizeOf(rel, &i))
+	return i, nil
+}
+
+// sizeOf finds the logical size of a file that is not open.
+func (s *Store) sizeOf(rel string, i *Info) int64 {
+	if i.Stored < container.HeaderSize {
+		return i.Stored // at most a piece of a header
+	}
+	if size, ok := s.sizes.get(i); ok {
+		return size
+	}
+	size, err := s.readSize(rel, i.Stored)
+	if err != nil {
+		s.log.Warn("can't tell the logical size", "file", s.root.name(rel), "error", err)
+		if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
+			return i.Stored // not ours to read
+		}
+		return 0
+	}
+	s.sizes.put(i, size)
+	return size
+}
+
+func (s *Store) readSize(rel string, stored int64) (int64, error) {
+	f, err := s.root.openFile(rel, unix.O_RDONLY, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = f.Close() }()
+	sum, err := container.Summarize(f, stored)
+	switch {
+	case err != nil:
+		return 0, err
+	case !sum.Container:
+		return stored, nil
+	case sum.Sealed:
+		return sum.Size, nil
+	}
+	r, err := container.Open(f, stored, s.cache)
+	if err != nil {
+		return 0, err
+	}
+	defer r.Close()
+	return r.Size(), nil
+}

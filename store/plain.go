@@ -1,0 +1,55 @@
+package store
+
+import (
+	"io"
+
+	"github.com/mithrilfs/mithrilfs/store/container"
+)
+
+// plain is a file whose backing bytes are its logical bytes.
+type plain struct {
+	backing *backing
+	length  int64
+}
+
+func (p *plain) ReadAt(b []byte, off int64) (int, error) { return p.backing.ReadAt(b, off) }
+
+// WriteAt refuses what would make the file look like a container: it could
+// never be told apart from one again.
+func (p *plain) WriteAt(b []byte, off int64) (int, error) {
+	if off < headWitness && p.beginsLikeContainer(b, off) {
+		return 0, ErrMagic
+	}
+	n, err := p.backing.WriteAt(b, off)
+	p.length = max(p.length, off+int64(n))
+	return n, err
+}
+
+// headWitness is more than the first bytes by which container.Recognize knows
+// a container.
+const headWitness = 64
+
+func (p *plain) beginsLikeContainer(b []byte, off int64) bool {
+	head := make([]byte, headWitness)
+	n, err := p.backing.ReadAt(head, 0)
+	if err != nil && err != io.EOF {
+		return false // the write will tell
+	}
+	end := max(n, min(int(off)+len(b), headWitness))
+	copy(head[off:], b)
+	return container.Recognize(head[:end])
+}
+
+func (p *plain) Truncate(size int64) error {
+	if err := p.backing.Truncate(size); err != nil {
+		return err
+	}
+	p.length = size
+	return nil
+}
+
+func (p *plain) size() int64               { return p.length }
+func (p *plain) flush() error              { return nil }
+func (p *plain) settle(bool) error         { return nil }
+func (p *plain) reader() *container.Reader { return nil }
+func (p *plain) close()                    {}

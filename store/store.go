@@ -1,0 +1,132 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mithrilfs/mithrilfs/store/container"
+)
+
+// Options are what a Store can be told. The zero value is a writable store
+// that logs nothing.
+type Options struct {
+	ReadOnly   bool
+	Logger     *slog.Logger // nil: nothing is logged
+	Workers    int          // frames encoded at once; 0: one a processor
+	CacheBytes int64        // decoded frames kept for readers; 0: 64 MiB
+	QueueBytes int64        // logical and encoded bytes waiting to be written; 0: 48 MiB
+}
+
+func (o *Options) setDefaults() {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Workers == 0 {
+		o.Workers = runtime.GOMAXPROCS(0)
+	}
+	if o.CacheBytes == 0 {
+		o.CacheBytes = 64 << 20
+	}
+	if o.QueueBytes == 0 {
+		o.QueueBytes = 48 << 20
+	}
+}
+
+// Store is a backing directory in use. All methods are safe for concurrent
+// use.
+type Store struct {
+	root     *root
+	readOnly bool
+	log      *slog.Logger
+	cache    *container.Cache
+	encoders *container.Encoders
+	sizes    sizes
+
+	mu    sync.Mutex // guards files, and File.opens and File.writers
+	files map[Key]*File
+}
+
+// Open opens a directory. Unless it is read-only, no other Store may have it
+// open: the error is ErrInUse.
+func Open(dir string, o Options) (*Store, error) {
+	o.setDefaults()
+	r, err := openRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	if !o.ReadOnly {
+		if err := lock(r); err != nil {
+			return nil, errors.Join(err, r.close())
+		}
+	}
+	return &Store{
+		root: r, readOnly: o.ReadOnly, log: o.Logger,
+		cache:    container.NewCache(o.CacheBytes),
+		encoders: container.NewEncoders(o.Workers, o.QueueBytes),
+		files:    make(map[Key]*File),
+	}, nil
+}
+
+// lock takes the directory for this process. The lock goes with the
+// descriptor, so a daemon that dies leaves none behind.
+func lock(r *root) error {
+	err := unix.Flock(r.fd, unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return fmt.Errorf("%s: %w", r.path, ErrInUse)
+	}
+	return r.fail("lock", "", err)
+}
+
+// Close seals every file that is still open and closes the directory. The
+// errors of all files are joined.
+func (s *Store) Close() error { return errors.Join(s.SealAll(), s.root.close()) }
+
+// SealAll seals every file that is open. Writing to them may go on.
+func (s *Store) SealAll() error {
+	s.mu.Lock()
+	open := make([]*File, 0, len(s.files))
+	for _, f := range s.files {
+		f.opens++
+		open = append(open, f)
+	}
+	s.mu.Unlock()
+	var errs []error
+	for _, f := range open {
+		errs = append(errs, f.Seal())
+		s.drop(f)
+	}
+	return errors.Join(errs...)
+}
+
+// Path is the directory as the user named it.
+func (s *Store) Path() string { return s.root.path }
+
+// CacheStats tells what the cache of decoded frames did.
+func (s *Store) CacheStats() container.CacheStats { return s.cache.Stats() }
+
+// privateDir, at the root, is where the store keeps what is not a logical file.
+const privateDir = ".mithrilfs"
+
+// hidden says whether rel is not to be seen by clients.
+func (s *Store) hidden(rel string) bool {
+	return rel == privateDir || strings.HasPrefix(rel, privateDir+"/")
+}
+
+// writable is the error of any change to a read-only store or a hidden name.
+func (s *Store) writable(op string, rels ...string) error {
+	for _, rel := range rels {
+		if s.hidden(rel) {
+			return fmt.Errorf("%s %s: %w", op, s.root.name(rel), ErrHidden)
+		}
+		if s.readOnly {
+			return fmt.Errorf("%s %s: %w", op, s.root.name(rel), ErrReadOnly)
+		}
+	}
+	return nil
+}

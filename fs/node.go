@@ -1,0 +1,152 @@
+package fs
+
+import (
+	"context"
+	"path"
+	"syscall"
+
+	fusefs "github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"github.com/mithrilfs/mithrilfs/store"
+)
+
+// mount is what all nodes of a mount share.
+type mount struct {
+	store *store.Store
+	log   logger
+	root  store.Key
+}
+
+// node is an inode: a name's file, directory or link.
+type node struct {
+	fusefs.Inode
+	mount *mount
+	key   store.Key
+}
+
+// rel is the node's name in the store. A node that lost its name gets one that
+// leads nowhere.
+func (n *node) rel() string { return n.Path(n.Root()) }
+
+func (n *node) child(name string) string { return path.Join(n.rel(), name) }
+
+// caller is on whose behalf the request is.
+func caller(ctx context.Context) store.Caller {
+	c, ok := fuse.FromContext(ctx)
+	if !ok {
+		return store.Caller{}
+	}
+	return store.Caller{UID: c.Uid, GID: c.Gid, PID: c.Pid}
+}
+
+// Lookup finds a name in a directory.
+func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
+	return n.entry(ctx, n.child(name), out)
+}
+
+// entry describes rel, and finds or makes its node.
+func (n *node) entry(ctx context.Context, rel string, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
+	info, err := n.mount.store.Lstat(rel)
+	if err != nil {
+		return nil, n.mount.report(err)
+	}
+	return n.adopt(ctx, &info, out), 0
+}
+
+// adopt finds or makes the node of an inode. Its generation is the birth time,
+// so that a number given to a new file is never taken for the old one.
+func (n *node) adopt(ctx context.Context, info *store.Info, out *fuse.EntryOut) *fusefs.Inode {
+	setAttr(&out.Attr, info)
+	return n.NewInode(ctx, &node{mount: n.mount, key: info.Key}, fusefs.StableAttr{
+		Mode: info.Mode & unix.S_IFMT,
+		Ino:  n.mount.number(info.Key),
+		Gen:  uint64(info.Key.Born),
+	})
+}
+
+// number is the inode number that clients see: the backing's, told apart
+// where the store reaches into other filesystems.
+func (m *mount) number(k store.Key) uint64 {
+	other := k.Device ^ m.root.Device
+	return k.Inode ^ (other<<32 | other>>32)
+}
+
+// Mkdir makes a directory.
+func (n *node) Mkdir(ctx context.Context, name string, mode uint32, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
+	rel := n.child(name)
+	if err := n.mount.store.Mkdir(rel, mode, caller(ctx)); err != nil {
+		return nil, n.mount.report(err)
+	}
+	return n.entry(ctx, rel, out)
+}
+
+// Mknod makes a special file, or an empty regular one.
+func (n *node) Mknod(ctx context.Context, name string, mode, rdev uint32, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
+	rel := n.child(name)
+	if err := n.mount.store.Mknod(rel, mode, rdev, caller(ctx)); err != nil {
+		return nil, n.mount.report(err)
+	}
+	return n.entry(ctx, rel, out)
+}
+
+// Symlink makes a symbolic link.
+func (n *node) Symlink(ctx context.Context, target, name string, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
+	rel := n.child(name)
+	if err := n.mount.store.Symlink(target, rel, caller(ctx)); err != nil {
+		return nil, n.mount.report(err)
+	}
+	return n.entry(ctx, rel, out)
+}
+
+// Readlink reads a symbolic link.
+func (n *node) Readlink(context.Context) ([]byte, syscall.Errno) {
+	target, err := n.mount.store.Readlink(n.rel())
+	return []byte(target), n.mount.report(err)
+}
+
+// Link gives a file a second name.
+func (n *node) Link(ctx context.Context, target fusefs.InodeEmbedder, name string, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
+	t, ok := target.(*node)
+	if !ok {
+		return nil, syscall.EXDEV
+	}
+	rel := n.child(name)
+	if err := n.mount.store.Link(t.rel(), rel); err != nil {
+		return nil, n.mount.report(err)
+	}
+	return n.entry(ctx, rel, out)
+}
+
+// Unlink removes a name.
+func (n *node) Unlink(_ context.Context, name string) syscall.Errno {
+	return n.mount.report(n.mount.store.Unlink(n.child(name)))
+}
+
+// Rmdir removes an empty directory.
+func (n *node) Rmdir(_ context.Context, name string) syscall.Errno {
+	return n.mount.report(n.mount.store.Rmdir(n.child(name)))
+}
+
+// Rename moves a name, with the flags of renameat2(2).
+func (n *node) Rename(_ context.Context, name string, parent fusefs.InodeEmbedder, newName string, flags uint32) syscall.Errno {
+	p, ok := parent.(*node)
+	if !ok {
+		return syscall.EXDEV
+	}
+	return n.mount.report(n.mount.store.Rename(n.child(name), p.child(newName), uint(flags)))
+}
+
+// Statfs describes the backing filesystem.
+func (n *node) Statfs(_ context.Context, out *fuse.StatfsOut) syscall.Errno {
+	st, err := n.mount.store.Statfs()
+	if err != nil {
+		return n.mount.report(err)
+	}
+	out.Blocks, out.Bfree, out.Bavail = st.Blocks, st.Bfree, st.Bavail
+	out.Files, out.Ffree = st.Files, st.Ffree
+	out.Bsize, out.Frsize = uint32(st.Bsize), uint32(st.Frsize)
+	out.NameLen = uint32(st.Namelen)
+	return 0
+}

@@ -102,6 +102,17 @@ func (h *handle) Release(context.Context) syscall.Errno {
 	return h.mount.report(h.file.Release(h.write))
 }
 
+// Allocate is fallocate(2). Holes can't be punched.
+func (h *handle) Allocate(_ context.Context, off, size uint64, mode uint32) syscall.Errno {
+	if mode&^unix.FALLOC_FL_KEEP_SIZE != 0 {
+		return syscall.EOPNOTSUPP
+	}
+	if off > maxSize || size > maxSize || off+size > maxSize {
+		return syscall.EFBIG
+	}
+	return h.mount.report(h.file.Allocate(int64(off), int64(size), mode&unix.FALLOC_FL_KEEP_SIZE != 0))
+}
+
 // Lseek finds data and holes: a file is data from beginning to end.
 func (h *handle) Lseek(_ context.Context, off uint64, whence uint32) (uint64, syscall.Errno) {
 	size := uint64(h.file.Size())

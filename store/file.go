@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"sync"
 	"time"
@@ -172,6 +173,28 @@ func (f *File) Truncate(size int64) error {
 	}
 	if err != nil {
 		return f.fail("truncate", err)
+	}
+	f.touch()
+	return nil
+}
+
+// Allocate is fallocate(2) with mode 0 or, with keepSize, FALLOC_FL_KEEP_SIZE.
+// Only a plain file can have its space reserved: what a compressed one will
+// take is not known.
+func (f *File) Allocate(off, length int64, keepSize bool) error {
+	if off < 0 || length <= 0 || off > math.MaxInt64-length {
+		return unix.EINVAL
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var err error
+	if p, ok := f.content.(*plain); ok {
+		err = p.allocate(off, length, keepSize)
+	} else if !keepSize && off+length > f.content.size() {
+		err = f.content.Truncate(off + length)
+	}
+	if err != nil {
+		return f.fail("fallocate", err)
 	}
 	f.touch()
 	return nil

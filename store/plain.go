@@ -3,6 +3,8 @@ package store
 import (
 	"io"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/mithrilfs/mithrilfs/store/container"
 )
 
@@ -46,6 +48,18 @@ func (p *plain) Truncate(size int64) error {
 	}
 	p.length = size
 	return nil
+}
+
+func (p *plain) allocate(off, length int64, keepSize bool) error {
+	mode := uint32(0)
+	if keepSize {
+		mode = unix.FALLOC_FL_KEEP_SIZE
+	}
+	_, err := retry(func() (int, error) { return 0, unix.Fallocate(p.backing.fd(), mode, off, length) })
+	if err == nil && !keepSize {
+		p.length = max(p.length, off+length)
+	}
+	return err
 }
 
 func (p *plain) size() int64               { return p.length }

@@ -64,10 +64,6 @@ func (l *Log) addSpan(stored, content int64) {
 	l.end += stored
 }
 
-// recordedSize is the logical size that the frames alone would give: a size
-// record is owed when it differs.
-func (l *Log) recordedSize() int64 { return l.Extents.End() }
-
 // maxGenerations is bounded by Frame.Generation.
 const maxGenerations = 1 << 16
 

@@ -35,7 +35,8 @@ const MaxFrameLength = 64 << 20
 // Coding says how a frame's zstd content was made from its planned bytes.
 type Coding uint8
 
-// CodingFull: the frame's content is the planned bytes; no base is needed.
+// CodingFull says that the frame's content is the planned bytes; no base is
+// needed.
 const CodingFull Coding = 0
 
 // Frame is one frame of the log: which logical bytes it holds and where.

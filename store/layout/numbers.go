@@ -3,6 +3,8 @@ package layout
 import (
 	"bytes"
 	"math"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/mithrilfs/mithrilfs/codec"
 )
@@ -21,6 +23,14 @@ const (
 // apart by their position in the element than when they are not. Weights of
 // any float type gain 0.4 to 1.6; text and programs gain less than 0.1.
 const numbersGain = 0.25
+
+// widthMargin is how much better, in bits a byte, wider elements must be than
+// narrower ones: elements that are two or four of the true type cost the same
+// but for the noise of the sample.
+const widthMargin = 0.02
+
+// candidates are what the probe tries, by width.
+var candidates = [][]codec.DType{{codec.BF16, codec.I16}, {codec.F32, codec.I32}, {codec.F64, codec.I64}}
 
 // numbers is data of one element type whose elements begin at phase.
 type numbers struct {
@@ -48,20 +58,50 @@ func detectNumbers(head []byte) Layout {
 		return nil
 	}
 	sample := windows(head)
-	pooled := planeCost(sample, 1, 0, 0)
-	best, cost := numbers{}, pooled-numbersGain
-	for _, d := range []codec.DType{codec.BF16, codec.F32, codec.F64, codec.I16, codec.I32, codec.I64} {
-		for phase := range d.Size() {
-			c := planeCost(sample, d.Size(), d.Plan().Rotation(), phase)
-			if c < cost {
-				best, cost = numbers{d, int64(phase)}, c
-			}
+	if isText(sample) {
+		return nil // lines of equal length look like numbers to the probe
+	}
+	best, cost := numbers{}, planeCost(sample, 1, 0, 0)-numbersGain
+	for _, types := range candidates {
+		if n, c := bestOf(sample, types); c < cost {
+			best, cost = n, c-widthMargin
 		}
 	}
 	if best.dtype == codec.Bytes {
 		return nil
 	}
 	return best
+}
+
+// bestOf returns the type and phase of least cost; the first of equal ones.
+func bestOf(sample [][]byte, types []codec.DType) (best numbers, cost float64) {
+	const noise = 1e-4
+	cost = math.Inf(1)
+	for _, d := range types {
+		for phase := range d.Size() {
+			c := planeCost(sample, d.Size(), d.Plan().Rotation(), phase)
+			if c < cost-noise {
+				best, cost = numbers{d, int64(phase)}, c
+			}
+		}
+	}
+	return best, cost
+}
+
+// isText says whether all but a few bytes are printable, in ASCII or UTF-8.
+func isText(sample [][]byte) bool {
+	total, odd := 0, 0
+	for _, w := range sample {
+		total += len(w)
+		for len(w) > 0 {
+			r, n := utf8.DecodeRune(w)
+			if r == utf8.RuneError && n == 1 || !unicode.IsPrint(r) && !unicode.IsSpace(r) {
+				odd++
+			}
+			w = w[n:]
+		}
+	}
+	return odd*50 < total
 }
 
 // windows picks parts spread over head, each beginning at a multiple of 8.
@@ -101,8 +141,11 @@ func planeCost(sample [][]byte, width, rotation, phase int) float64 {
 	return sum / float64(width)
 }
 
+// entropy estimates the order-0 entropy of what hist counts, in bits. Counting
+// few samples underestimates it; the second term is Miller and Madow's
+// correction.
 func entropy(hist *[256]int) float64 {
-	total, h := 0, 0.0
+	total, kinds, h := 0, 0, 0.0
 	for _, n := range hist {
 		total += n
 	}
@@ -110,7 +153,8 @@ func entropy(hist *[256]int) float64 {
 		if n > 0 {
 			p := float64(n) / float64(total)
 			h -= p * math.Log2(p)
+			kinds++
 		}
 	}
-	return h
+	return h + float64(kinds-1)/(2*math.Ln2*float64(max(total, 1)))
 }

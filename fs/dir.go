@@ -47,8 +47,12 @@ func (n *node) OpendirHandle(context.Context, uint32) (fusefs.FileHandle, uint32
 func (d *dirHandle) Readdirent(ctx context.Context) (*fuse.DirEntry, syscall.Errno) {
 	for {
 		e, errno := d.stream.Readdirent(ctx)
-		if errno != 0 || e == nil || !d.node.mount.store.Hidden(path.Join(d.rel, e.Name)) {
+		if errno != 0 || e == nil {
 			return e, errno
+		}
+		if !d.node.mount.store.Hidden(path.Join(d.rel, e.Name)) {
+			e.Ino = d.node.mount.store.DirentNumber(e.Ino)
+			return e, 0
 		}
 	}
 }

@@ -84,7 +84,7 @@ func (s *Server) mount(pl place, o Options) error {
 		EntryTimeout:    &timeout,
 		AttrTimeout:     &timeout,
 		NullPermissions: true,
-		RootStableAttr:  &fusefs.StableAttr{Mode: unix.S_IFDIR, Ino: m.number(info.Key), Gen: uint64(info.Key.Born)},
+		RootStableAttr:  &fusefs.StableAttr{Mode: unix.S_IFDIR, Ino: m.number(info.Key.Device, info.Number), Gen: uint64(info.Key.Born)},
 		Logger:          debugLog(o.Logger),
 	})
 	if err != nil {

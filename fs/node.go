@@ -61,16 +61,16 @@ func (n *node) adopt(ctx context.Context, info *store.Info, out *fuse.EntryOut) 
 	setAttr(&out.Attr, info)
 	return n.NewInode(ctx, &node{mount: n.mount, key: info.Key}, fusefs.StableAttr{
 		Mode: info.Mode & unix.S_IFMT,
-		Ino:  n.mount.number(info.Key),
+		Ino:  n.mount.number(info.Key.Device, info.Number),
 		Gen:  uint64(info.Key.Born),
 	})
 }
 
 // number is the inode number that clients see: the backing's, told apart
 // where the store reaches into other filesystems.
-func (m *mount) number(k store.Key) uint64 {
-	other := k.Device ^ m.root.Device
-	return k.Inode ^ (other<<32 | other>>32)
+func (m *mount) number(device, number uint64) uint64 {
+	other := device ^ m.root.Device
+	return number ^ (other<<32 | other>>32)
 }
 
 // Mkdir makes a directory.

@@ -63,6 +63,11 @@ func (f *File) utimens(atime, mtime unix.Timespec) error {
 	return nil
 }
 
+// setTimes is utimensat(2) on a descriptor that may be O_PATH.
+func setTimes(fd int, atime, mtime unix.Timespec) error {
+	return unix.UtimesNanoAt(fd, "", []unix.Timespec{atime, mtime}, unix.AT_EMPTY_PATH)
+}
+
 // futimens is futimens(3): utimensat(2) on a descriptor.
 func futimens(fd int, atime, mtime unix.Timespec) error {
 	ts := [2]unix.Timespec{atime, mtime}
@@ -102,7 +107,7 @@ func (s *Store) onInode(op, rel string, key Key, open func(fd int) error, named 
 	if open != nil {
 		if f := s.lookup(key); f != nil {
 			defer s.drop(f)
-			return f.fail(op, open(f.backing.fd()))
+			return f.onBacking(op, open)
 		}
 	}
 	return s.root.at(op, rel, named)
@@ -152,6 +157,10 @@ func (s *Store) Removexattr(rel, attr string) error {
 func (s *Store) onPath(op, rel string, do func(path string) error) error {
 	if s.hidden(rel) {
 		return s.root.fail(op, rel, unix.ENOENT)
+	}
+	if f := s.named(rel); f != nil {
+		defer s.drop(f)
+		return f.onBacking(op, func(fd int) error { return do("/proc/self/fd/" + strconv.Itoa(fd)) })
 	}
 	fd, err := s.root.open(rel, unix.O_PATH, 0)
 	if err != nil {

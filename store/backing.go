@@ -13,6 +13,7 @@ import (
 // backing is the data of one backing inode, first opened for reading perhaps,
 // later for writing too.
 type backing struct {
+	sys   system
 	file  atomic.Pointer[os.File]
 	spare *os.File // the read-only descriptor that a later one replaced
 	// writable says whether file is; guarded by the File's lock.
@@ -21,8 +22,8 @@ type backing struct {
 
 var _ container.Storage = (*backing)(nil)
 
-func newBacking(f *os.File) *backing {
-	b := &backing{}
+func newBacking(f *os.File, sys system) *backing {
+	b := &backing{sys: sys}
 	b.file.Store(f)
 	return b
 }
@@ -30,18 +31,27 @@ func newBacking(f *os.File) *backing {
 // replace makes f, which is opened for writing, the descriptor in use.
 func (b *backing) replace(f *os.File) { b.spare = b.file.Swap(f) }
 
-func (b *backing) ReadAt(p []byte, off int64) (int, error)  { return b.file.Load().ReadAt(p, off) }
-func (b *backing) WriteAt(p []byte, off int64) (int, error) { return b.file.Load().WriteAt(p, off) }
-func (b *backing) Truncate(size int64) error                { return b.file.Load().Truncate(size) }
-func (b *backing) fd() int                                  { return int(b.file.Load().Fd()) }
+// ReadAt, WriteAt and Truncate make a backing a container.Storage.
+func (b *backing) ReadAt(p []byte, off int64) (int, error) {
+	return b.sys.pread(b.file.Load(), p, off)
+}
+
+// WriteAt writes all of p, as io.WriterAt has it.
+func (b *backing) WriteAt(p []byte, off int64) (int, error) {
+	return b.sys.pwrite(b.file.Load(), p, off)
+}
+
+// Truncate sets the size.
+func (b *backing) Truncate(size int64) error { return b.sys.truncate(b.file.Load(), size) }
+
+func (b *backing) fd() int { return int(b.file.Load().Fd()) }
 
 // sync makes the data durable, and with metadata times and mode too.
 func (b *backing) sync(metadata bool) error {
 	if metadata {
-		return b.file.Load().Sync()
+		return b.sys.fsync(b.file.Load())
 	}
-	_, err := retry(func() (int, error) { return 0, unix.Fdatasync(b.fd()) })
-	return err
+	return b.sys.fdatasync(b.file.Load())
 }
 
 func (b *backing) stat() (unix.Statx_t, error) { return statFD(b.fd()) }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -12,18 +13,21 @@ import (
 // root is the backing directory, reached only through its descriptor: after a
 // mount over it, its path would lead to the mount.
 type root struct {
+	sys  system
 	fd   int
 	path string // for messages
+	// changes counts what clients do to directories.
+	changes atomic.Uint64
 }
 
-func openRoot(dir string) (*root, error) {
+func openRoot(sys system, dir string) (*root, error) {
 	fd, err := retry(func() (int, error) {
 		return unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	})
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: dir, Err: err}
 	}
-	return &root{fd: fd, path: dir}, nil
+	return &root{sys: sys, fd: fd, path: dir}, nil
 }
 
 func (r *root) close() error { return unix.Close(r.fd) }
@@ -49,7 +53,7 @@ func (r *root) open(rel string, flags int, mode uint32) (int, error) {
 		Mode:    uint64(mode),
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
 	}
-	return retry(func() (int, error) { return unix.Openat2(r.fd, rel, &how) })
+	return r.sys.openat2(r.fd, rel, &how)
 }
 
 // openFile is open for data. What the store reads on its own must not look like
@@ -91,6 +95,51 @@ func (r *root) at2(op, from, to string, do func(fromFD int, fromBase string, toF
 			return do(fromFD, fromBase, toFD, toBase)
 		})
 	})
+}
+
+// mkdirs makes the directories of rel that are not there, and leaves the time of
+// the one above them as it is.
+func (r *root) mkdirs(rel string) error {
+	for i := range rel {
+		if rel[i] == '/' {
+			if err := r.mkdir(rel[:i]); err != nil {
+				return err
+			}
+		}
+	}
+	return r.mkdir(rel)
+}
+
+func (r *root) mkdir(rel string) error {
+	if _, err := r.stat(rel); err == nil {
+		return nil
+	}
+	return r.at("mkdir", rel, func(dirfd int, base string) error {
+		return r.keepTime(dirfd, func() error {
+			err := unix.Mkdirat(dirfd, base, 0o700)
+			if errors.Is(err, unix.EEXIST) {
+				return nil
+			}
+			return err
+		})
+	})
+}
+
+// keepTime runs change and gives the directory the modification time that it
+// had, unless a client changed some directory meanwhile: programs find the
+// oldest checkpoint by it.
+func (r *root) keepTime(dirfd int, change func() error) error {
+	changes := r.changes.Load()
+	before, err := statFD(dirfd)
+	if err != nil {
+		return err
+	}
+	if err := change(); err != nil || r.changes.Load() != changes {
+		return err
+	}
+	t := unix.Timespec{Sec: before.Mtime.Sec, Nsec: int64(before.Mtime.Nsec)}
+	_ = setTimes(dirfd, unix.Timespec{Nsec: unix.UTIME_OMIT}, t) // a time that can't be kept costs nothing else
+	return nil
 }
 
 const statMask = unix.STATX_BASIC_STATS | unix.STATX_BTIME

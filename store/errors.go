@@ -11,7 +11,7 @@ var (
 	// ErrMagic: the write would make a plain file begin as a container does.
 	ErrMagic = errors.New("a plain file can't be edited to begin like a container: write the whole file anew")
 	// ErrInUse: another process serves the directory for writing.
-	ErrInUse = errors.New("the directory is in use by another mithrilfs")
+	ErrInUse = errors.New("the directory is in use by another mithrilfs: unmount it there, or wait until that command is done")
 	// ErrUnsealed: the container holds only the beginning of what was written.
 	ErrUnsealed = errors.New("unsealed container")
 	// ErrReadOnly: the store was opened for reading.

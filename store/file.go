@@ -32,6 +32,11 @@ type File struct {
 	mtime unix.Timespec
 	// synced: an fsync promised that what is in the backing file stays there.
 	synced bool
+	// replacing: the name still leads to the inode that was there before the
+	// file was emptied, and backing is the sibling that will take its place.
+	replacing *replacement
+	// dir is the directory in which the name is not durable yet, or nil.
+	dir *os.File
 }
 
 // Name is the path by which the file was first opened.
@@ -202,6 +207,9 @@ func (f *File) Allocate(off, length int64, keepSize bool) error {
 
 // restart makes the file empty and new. The caller holds mu.
 func (f *File) restart() error {
+	if s, ok := f.content.(*saving); ok {
+		_ = s.w.Drain() // what is on its way must not arrive afterwards
+	}
 	if err := f.backing.Truncate(0); err != nil {
 		return err
 	}
@@ -242,6 +250,12 @@ func (f *File) Sync(metadata bool) error {
 	if err == nil {
 		err = f.backing.sync(metadata)
 	}
+	if err == nil {
+		err = f.publish()
+	}
+	if err == nil {
+		err = f.syncName()
+	}
 	f.synced = f.synced || err == nil
 	return f.fail("sync", err)
 }
@@ -259,7 +273,10 @@ func (f *File) Seal() error {
 				return err
 			}
 		}
-		return f.content.settle(true)
+		if err := f.content.settle(true); err != nil {
+			return err
+		}
+		return f.publish()
 	}))
 }
 
@@ -301,6 +318,7 @@ func (f *File) Info() (Info, error) {
 		return Info{}, f.fail("stat", err)
 	}
 	i := infoOf(&st)
+	i.Key, i.Number = f.key, f.store.ids.number(f.key)
 	i.setSize(f.content.size())
 	if f.mtime != (unix.Timespec{}) {
 		i.Mtime = unix.StatxTimestamp{Sec: f.mtime.Sec, Nsec: uint32(f.mtime.Nsec)}

@@ -20,7 +20,8 @@ type Key struct {
 // Info is what stat tells of a logical file. Everything but the size is the
 // backing inode's.
 type Info struct {
-	Key    Key
+	Key    Key    // by which clients know the inode, whatever backing inode it has now
+	Number uint64 // inode number, of the device in Key
 	Mode   uint32 // type and permissions
 	Nlink  uint32
 	UID    uint32
@@ -115,14 +116,22 @@ func (s *Store) Lstat(rel string) (Info, error) {
 	}
 	i := infoOf(&st)
 	if !i.IsRegular() {
+		s.identify(&i)
 		return i, nil
 	}
-	if f := s.lookup(i.Key); f != nil {
+	if f := s.lookup(s.ids.of(i.Key)); f != nil {
 		defer s.drop(f)
 		return f.Info()
 	}
 	i.setSize(s.sizeOf(rel, &i))
+	s.identify(&i)
 	return i, nil
+}
+
+// identify sets what clients know the inode by.
+func (s *Store) identify(i *Info) {
+	i.Key = s.ids.of(i.Key)
+	i.Number = s.ids.number(i.Key)
 }
 
 // sizeOf finds the logical size of a file that is not open.

@@ -1,6 +1,10 @@
 package store
 
-import "golang.org/x/sys/unix"
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+)
 
 // OpenDir opens a directory for reading its names, some of which may be Hidden.
 // The caller closes the descriptor.
@@ -14,6 +18,10 @@ func (s *Store) OpenDir(rel string) (int, error) {
 
 // Hidden says whether clients must not see rel.
 func (s *Store) Hidden(rel string) bool { return s.hidden(rel) }
+
+// DirentNumber turns a number from a directory of the backing filesystem into
+// the inode number that clients see.
+func (s *Store) DirentNumber(backing uint64) uint64 { return s.ids.dirent(backing) }
 
 // Mkdir makes a directory.
 func (s *Store) Mkdir(rel string, mode uint32, as Caller) error {
@@ -40,6 +48,7 @@ func (s *Store) add(op, rel string, as Caller, do func(dirfd int, base string) e
 	if err := s.writable(op, rel); err != nil {
 		return err
 	}
+	defer s.root.changes.Add(1)
 	return as.do(func() error { return s.root.at(op, rel, do) })
 }
 
@@ -60,6 +69,10 @@ func (s *Store) Link(from, to string) error {
 	if err := s.writable("link", from, to); err != nil {
 		return err
 	}
+	if err := s.publish(from); err != nil {
+		return err
+	}
+	defer s.root.changes.Add(1)
 	return s.root.at2("link", from, to, func(fd int, base string, toFD int, toBase string) error {
 		return unix.Linkat(fd, base, toFD, toBase, 0)
 	})
@@ -75,9 +88,38 @@ func (s *Store) remove(op, rel string, flags int) error {
 	if err := s.writable(op, rel); err != nil {
 		return err
 	}
-	return s.root.at(op, rel, func(dirfd int, base string) error {
-		return unix.Unlinkat(dirfd, base, flags)
+	before, statErr := s.root.stat(rel)
+	f := s.named(rel)
+	err := s.root.at(op, rel, func(dirfd int, base string) error {
+		defer s.root.changes.Add(1)
+		return s.root.sys.unlinkat(dirfd, base, flags)
 	})
+	if f != nil {
+		f.lostName(err == nil)
+		s.drop(f)
+	} else if err == nil && statErr == nil && before.Nlink <= 1 {
+		s.ids.forget(s.ids.of(keyOf(&before)))
+	}
+	return err
+}
+
+// named returns the open File that rel leads to, held until drop, or nil.
+func (s *Store) named(rel string) *File {
+	st, err := s.root.stat(rel)
+	if err != nil {
+		return nil
+	}
+	return s.lookup(s.ids.of(keyOf(&st)))
+}
+
+// publish makes rel lead to what was written to its file since it was emptied.
+func (s *Store) publish(rel string) error {
+	f := s.named(rel)
+	if f == nil {
+		return nil
+	}
+	defer s.drop(f)
+	return f.Seal()
 }
 
 // Rename moves from to to, as renameat2(2) does with flags. A file that is
@@ -87,18 +129,56 @@ func (s *Store) Rename(from, to string, flags uint) error {
 	if err := s.writable("rename", from, to); err != nil {
 		return err
 	}
-	if st, err := s.root.stat(from); err == nil {
-		if f := s.lookup(keyOf(&st)); f != nil {
-			err := f.Seal()
-			s.drop(f)
-			if err != nil {
-				return err
-			}
+	if err := s.publish(from); err != nil {
+		return err
+	}
+	if flags&unix.RENAME_EXCHANGE != 0 {
+		if err := s.publish(to); err != nil {
+			return err
 		}
 	}
-	return s.root.at2("rename", from, to, func(fd int, base string, toFD int, toBase string) error {
-		return unix.Renameat2(fd, base, toFD, toBase, flags)
-	})
+	target, targetErr := s.root.stat(to)
+	replaced := s.named(to)
+	err := s.syncBeforeRename(from, to)
+	if err == nil {
+		err = s.root.at2("rename", from, to, func(fd int, base string, toFD int, toBase string) error {
+			defer s.root.changes.Add(1)
+			return s.root.sys.renameat(fd, base, toFD, toBase, flags)
+		})
+	}
+	if f := s.named(to); f != nil && err == nil {
+		f.noteName(to)
+		s.drop(f)
+	}
+	if replaced != nil {
+		replaced.lostName(err == nil && flags&unix.RENAME_EXCHANGE == 0)
+		s.drop(replaced)
+	} else if err == nil && targetErr == nil && target.Nlink <= 1 && flags&unix.RENAME_EXCHANGE == 0 {
+		s.ids.forget(s.ids.of(keyOf(&target)))
+	}
+	return err
+}
+
+// syncBeforeRename makes a file durable that is about to replace another: the
+// rename may reach the disk before the data does, and then neither would be
+// there after a power cut.
+func (s *Store) syncBeforeRename(from, to string) error {
+	if s.durability == DurabilityFsync {
+		return nil
+	}
+	if st, err := s.root.stat(to); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size == 0 {
+		return nil // nothing is lost
+	}
+	st, err := s.root.stat(from)
+	if err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil // the rename will tell
+	}
+	f, err := s.root.openFile(from, unix.O_RDONLY, 0)
+	if err != nil {
+		return nil // not ours to read, so not ours to have written
+	}
+	err = s.root.sys.fdatasync(f)
+	return s.root.fail("sync", from, errors.Join(err, f.Close()))
 }
 
 // Statfs describes the backing filesystem.

@@ -22,6 +22,7 @@ func (s *Store) Create(rel string, mode uint32, as Caller) (*File, error) {
 		return nil, err
 	}
 	var file *os.File
+	defer s.root.changes.Add(1)
 	err := as.do(func() (err error) {
 		file, err = s.root.openFile(rel, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL, mode)
 		return err
@@ -29,7 +30,11 @@ func (s *Store) Create(rel string, mode uint32, as Caller) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.adopt(rel, file, Write)
+	f, err := s.adopt(rel, file, Write)
+	if err == nil {
+		f.noteName(rel)
+	}
+	return f, err
 }
 
 // Mode is what a file is opened for.
@@ -75,7 +80,7 @@ func (s *Store) adopt(rel string, file *os.File, mode Mode) (*File, error) {
 		_ = file.Close()
 		return nil, s.root.fail("open", rel, err)
 	}
-	key := keyOf(&st)
+	key := s.ids.of(keyOf(&st))
 	s.mu.Lock()
 	f := s.files[key]
 	if f == nil {
@@ -87,7 +92,7 @@ func (s *Store) adopt(rel string, file *os.File, mode Mode) (*File, error) {
 		f.writers++
 	}
 	s.mu.Unlock()
-	if err := f.prepare(file, mode); err != nil {
+	if err := f.prepare(rel, file, mode); err != nil {
 		if write {
 			s.mu.Lock()
 			f.writers--
@@ -131,27 +136,18 @@ func (s *Store) drop(f *File) {
 	if !last {
 		return
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.content != nil {
-		f.content.close()
-	}
-	if f.backing != nil {
-		if err := f.backing.close(); err != nil {
-			s.log.Error("closing", "file", f.name, "error", err)
-		}
-	}
+	f.close()
 }
 
 // prepare gives f a descriptor good for what is wanted, and content. It owns
 // file.
-func (f *File) prepare(file *os.File, mode Mode) error {
+func (f *File) prepare(rel string, file *os.File, mode Mode) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	write := mode != Read
 	switch {
 	case f.backing == nil:
-		f.backing = newBacking(file)
+		f.backing = newBacking(file, f.store.root.sys)
 	case write && !f.backing.writable:
 		f.backing.replace(file)
 	default:
@@ -159,7 +155,7 @@ func (f *File) prepare(file *os.File, mode Mode) error {
 	}
 	f.backing.writable = f.backing.writable || write
 	if mode == Truncate {
-		return f.fail("truncate", f.restart())
+		return f.fail("truncate", f.empty(rel))
 	}
 	if f.content != nil && (!write || f.takesWrites()) {
 		return nil

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path"
 	"runtime"
 	"strings"
 	"sync"
@@ -21,7 +22,21 @@ type Options struct {
 	Workers    int          // frames encoded at once; 0: one a processor
 	CacheBytes int64        // decoded frames kept for readers; 0: 64 MiB
 	QueueBytes int64        // logical and encoded bytes waiting to be written; 0: 48 MiB
+	Durability Durability
+
+	sys system // nil: the kernel
 }
+
+// Durability says what the store makes durable on its own account.
+type Durability uint8
+
+const (
+	// DurabilityRename makes a file durable before it replaces another one, by
+	// rename or by O_TRUNC.
+	DurabilityRename Durability = iota
+	// DurabilityFsync leaves it to clients, who call fsync.
+	DurabilityFsync
+)
 
 func (o *Options) setDefaults() {
 	if o.Logger == nil {
@@ -32,6 +47,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.CacheBytes == 0 {
 		o.CacheBytes = 64 << 20
+	}
+	if o.sys == nil {
+		o.sys = kernel{}
 	}
 	if o.QueueBytes == 0 {
 		o.QueueBytes = 48 << 20
@@ -47,6 +65,10 @@ type Store struct {
 	cache    *container.Cache
 	encoders *container.Encoders
 	sizes    sizes
+	ids      identities
+
+	durability Durability
+	instance   string // of this process, in the names of siblings
 
 	mu    sync.Mutex // guards files, and File.opens and File.writers
 	files map[Key]*File
@@ -56,7 +78,7 @@ type Store struct {
 // open: the error is ErrInUse.
 func Open(dir string, o Options) (*Store, error) {
 	o.setDefaults()
-	r, err := openRoot(dir)
+	r, err := openRoot(o.sys, dir)
 	if err != nil {
 		return nil, err
 	}
@@ -65,12 +87,16 @@ func Open(dir string, o Options) (*Store, error) {
 			return nil, errors.Join(err, r.close())
 		}
 	}
-	return &Store{
-		root: r, readOnly: o.ReadOnly, log: o.Logger,
+	s := &Store{
+		root: r, readOnly: o.ReadOnly, log: o.Logger, durability: o.Durability, instance: instance(),
 		cache:    container.NewCache(o.CacheBytes),
 		encoders: container.NewEncoders(o.Workers, o.QueueBytes),
 		files:    make(map[Key]*File),
-	}, nil
+	}
+	if !o.ReadOnly {
+		s.recover()
+	}
+	return s, nil
 }
 
 // lock takes the directory for this process. The lock goes with the
@@ -115,7 +141,8 @@ const privateDir = ".mithrilfs"
 
 // hidden says whether rel is not to be seen by clients.
 func (s *Store) hidden(rel string) bool {
-	return rel == privateDir || strings.HasPrefix(rel, privateDir+"/")
+	return rel == privateDir || strings.HasPrefix(rel, privateDir+"/") ||
+		strings.HasPrefix(path.Base(rel), siblingPrefix)
 }
 
 // writable is the error of any change to a read-only store or a hidden name.

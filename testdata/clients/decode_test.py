@@ -197,35 +197,31 @@ class Decode(unittest.TestCase):
         self.assertEqual((code, out == w.logical), (3, True))
 
     def test_every_cut(self):
-        for seed in range(3):
-            w = history(seed)
-            seals = [n for n, _ in w.prefixes if w.out[n - 4 : n] == struct.pack("<I", 0x8F92EAB1)]
-            for cut in range(len(w.out)):
-                code, out, err = self.decode(w.out[:cut])
-                if cut < 12:
-                    self.assertEqual((code, out), (2, None), cut)
-                elif cut < 256:
-                    self.assertEqual((code, out), (1, None), cut)
-                else:
-                    self.assertEqual(code, 0 if cut in seals else 3, err)
-                    self.assertEqual(out, [b for n, b in w.prefixes if n <= cut][-1], cut)
+        w = history(2)
+        seals = [n for n, _ in w.prefixes if w.out[n - 4 : n] == struct.pack("<I", 0x8F92EAB1)]
+        for cut in range(len(w.out)):
+            code, out, err = self.decode(w.out[:cut])
+            if cut < 12:
+                self.assertEqual((code, out), (2, None), cut)
+            elif cut < 256:
+                self.assertEqual((code, out), (1, None), cut)
+            else:
+                self.assertEqual(code, 0 if cut in seals else 3, err)
+                self.assertEqual(out, [b for n, b in w.prefixes if n <= cut][-1], cut)
 
     def test_every_flip(self):
-        for container, right in [(example(), bytes([1, 2, 3, 4]))] + [(w.out, w.logical) for w in map(history, range(3))]:
-            states = None if container == example() else {b for w in map(history, range(3)) for _, b in w.prefixes}
+        w = history(2)
+        for container, states in [(example(), [b"", bytes([1, 2, 3, 4])]), (w.out, [b for _, b in w.prefixes])]:
             for at in range(len(container)):
-                for bit in (1, 1 << at % 7 + 1):
-                    bad = bytearray(container)
-                    bad[at] ^= bit
-                    code, out, err = self.decode(bad)
-                    # Not all bits of a zstd frame have a meaning, and a frame can be overwritten as a whole.
-                    if code == 0:
-                        self.assertEqual(out, right, at)
-                    else:
-                        self.assertIn(str(self.container) + ": ", err)
-                        self.assertIn(code, (1,) if at < 256 or at >= len(container) - 9 else (1, 2, 3))
-                        whole = out is None or right.startswith(out) or any(s.startswith(out) for s in states or [b""])
-                        self.assertTrue(whole, at)
+                bad = bytearray(container)
+                bad[at] ^= 1 << at % 8
+                code, out, err = self.decode(bad)
+                if code == 0:  # not all bits of a zstd frame have a meaning, and a frame can be overwritten as a whole
+                    self.assertEqual(out, states[-1], at)
+                    continue
+                self.assertEqual(code, 1, at)
+                self.assertIn(str(self.container) + ": ", err)
+                self.assertTrue(out is None if at < 256 else any(s.startswith(out) for s in states), at)
 
     def test_damaged_frame(self):
         w = Writer()
@@ -257,7 +253,7 @@ class Decode(unittest.TestCase):
             self.assertIn(why, err)
             w.seal()
             code, out, err = self.decode(w.out)
-            self.assertEqual((code, out), (1, b"ab"), why)
+            self.assertEqual((code, out), (1, b"ab" if "checksum" in wrong else b"abcd"), why)
             self.assertIn(why, err)
 
     def test_index_that_lies(self):

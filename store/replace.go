@@ -1,0 +1,148 @@
+package store
+
+import (
+	"errors"
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// replacement is a file that was emptied by O_TRUNC: what is written to it goes
+// to a sibling, and the name leads to the old inode until publish. So a crash in
+// the middle of saving a checkpoint over an old one leaves the old one.
+type replacement struct {
+	*sibling
+	old *backing
+}
+
+// empty makes the file empty and new, as O_TRUNC does, beside what is there
+// where that can be.
+func (f *File) empty(rel string) error {
+	if f.replacing != nil || !f.replaceable() {
+		return f.restart()
+	}
+	b, err := f.store.newSibling(rel, f.backing)
+	if err != nil {
+		f.store.log.Debug("emptying in place: no file can be made beside it", "file", f.name, "error", err)
+		return f.restart()
+	}
+	if f.content != nil {
+		f.content.close()
+	}
+	f.replacing = &replacement{b, f.backing}
+	f.backing = b.backing
+	f.content = &head{backing: f.backing}
+	f.synced = false
+	f.touch()
+	return nil
+}
+
+// replaceable says whether the file has something to lose, and one name only.
+func (f *File) replaceable() bool {
+	st, err := f.backing.stat()
+	return err == nil && st.Size > 0 && st.Nlink == 1
+}
+
+// publish lets the name lead to what was written. The caller holds mu.
+func (f *File) publish() error {
+	r := f.replacing
+	if r == nil {
+		return nil
+	}
+	st, err := r.old.stat()
+	if err != nil {
+		return err
+	}
+	if f.store.durability == DurabilityRename {
+		if err := f.backing.sync(false); err != nil {
+			return err
+		}
+	}
+	replaced, err := r.sibling.publish(keyOf(&st))
+	if err != nil {
+		return err
+	}
+	f.replacing = nil
+	if replaced {
+		f.store.ids.handOver(f.key, r.key)
+	}
+	return r.old.close()
+}
+
+// lostName notes that a name of the file is gone: what was going to replace it
+// has no place to go.
+func (f *File) lostName(really bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if r := f.replacing; really && r != nil {
+		r.discard()
+		f.replacing = nil
+		_ = r.old.close() // nothing was written through it
+	}
+}
+
+// noteName remembers the directory that an fsync must make durable for the
+// name rel.
+func (f *File) noteName(rel string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	dir, _ := path.Split(rel)
+	d, err := f.store.root.openFile(strings.TrimSuffix(dir, "/"), unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		f.store.log.Debug("can't remember the directory", "file", f.name, "error", err)
+		return
+	}
+	f.forgetDir()
+	f.dir = d
+}
+
+func (f *File) forgetDir() {
+	if f.dir != nil {
+		_ = f.dir.Close() // opened for reading
+		f.dir = nil
+	}
+}
+
+// syncName makes the name durable. The caller holds mu.
+func (f *File) syncName() error {
+	if f.dir == nil {
+		return nil
+	}
+	if err := f.store.root.sys.fsync(f.dir); err != nil && !errors.Is(err, unix.EINVAL) {
+		return err // EINVAL: a filesystem that has nothing to sync there
+	}
+	f.forgetDir()
+	return nil
+}
+
+// onBacking runs a system call on the descriptor of the inode that has, or will
+// have, the name.
+func (f *File) onBacking(op string, do func(fd int) error) error {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.fail(op, do(f.backing.fd()))
+}
+
+// close gives up what the file holds. Nobody has it open.
+func (f *File) close() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.content != nil {
+		f.content.close()
+	}
+	f.forgetDir()
+	if r := f.replacing; r != nil { // it could not be published
+		r.discard()
+		_ = r.old.close()
+	}
+	if f.backing == nil {
+		return
+	}
+	if st, err := f.backing.stat(); err == nil && st.Nlink == 0 {
+		f.store.ids.forget(f.key)
+	}
+	if err := f.backing.close(); err != nil {
+		f.store.log.Error("closing", "file", f.name, "error", err)
+	}
+}

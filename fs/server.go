@@ -45,6 +45,7 @@ func (s *Server) Shutdown(grace time.Duration) error {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
+	s.store.Hurry()
 	s.log.Warn("files are still open: sealing what they hold", "mountpoint", s.point)
 	return errors.Join(s.store.SealAll(), unmount(s.point, true))
 }

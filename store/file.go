@@ -30,6 +30,9 @@ type File struct {
 	// mtime is the modification time that clients know, while frames that are
 	// written later would change the backing's. Zero: the backing's is true.
 	mtime unix.Timespec
+	at    string // the name in the store by which it was last opened or renamed
+	// version counts what clients changed.
+	version uint64
 	// synced: an fsync promised that what is in the backing file stays there.
 	synced bool
 	// replacing: the name still leads to the inode that was there before the
@@ -41,6 +44,16 @@ type File struct {
 
 // Name is the path by which the file was first opened.
 func (f *File) Name() string { return f.name }
+
+// rel is the name by which the file was last opened or renamed. A directory on
+// the way may have been renamed since.
+func (f *File) rel() string {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.relLocked()
+}
+
+func (f *File) relLocked() string { return f.at }
 
 // Key names the backing inode.
 func (f *File) Key() Key { return f.key }
@@ -99,15 +112,22 @@ func (f *File) WriteAt(p []byte, off int64) (int, error) {
 			err = f.decide(h)
 		}
 		if err != nil {
+			f.touch()
 			return done, f.fail("write", err)
 		}
 	}
 	f.touch()
+	if s, ok := f.content.(*saving); ok && s.bloated() {
+		return done, f.fail("write", f.goPlain())
+	}
 	return done, nil
 }
 
 // touch notes that a client changed the file now.
-func (f *File) touch() { f.mtime = unix.NsecToTimespec(time.Now().UnixNano()) }
+func (f *File) touch() {
+	f.version++
+	f.mtime = unix.NsecToTimespec(time.Now().UnixNano())
+}
 
 // decide turns a head into what it has shown itself to be. The caller holds mu.
 func (f *File) decide(h *head) error {
@@ -303,6 +323,9 @@ func (f *File) Release(write bool) error {
 		f.store.mu.Unlock()
 		if last {
 			err = f.Seal()
+			if err == nil {
+				f.reconsider()
+			}
 		}
 	}
 	f.store.drop(f)

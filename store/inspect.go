@@ -106,15 +106,15 @@ func Inspect(path string) (*Inspection, error) {
 
 const inspectCache = 8 << 20
 
-// Inspect looks into an open file. The Inspection must not outlive it.
+// Inspect looks into an open file. Until the Inspection is closed nobody can
+// write to the file.
 func (f *File) Inspect() (*Inspection, error) {
 	info, err := f.Info()
 	if err != nil {
 		return nil, err
 	}
 	f.mu.RLock()
-	defer f.mu.RUnlock()
-	in := &Inspection{close: func() error { return nil }}
+	in := &Inspection{close: func() error { f.mu.RUnlock(); return nil }}
 	in.summary = Summary{Path: f.name, Stored: info.Stored, Logical: info.Size, Format: FormatPlain, State: StatePlain}
 	switch c := f.content.(type) {
 	case *saving:

@@ -145,6 +145,7 @@ func (f *File) prepare(rel string, file *os.File, mode Mode) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	write := mode != Read
+	f.at = rel
 	switch {
 	case f.backing == nil:
 		f.backing = newBacking(file, f.store.root.sys)

@@ -87,6 +87,7 @@ func (f *File) lostName(really bool) {
 func (f *File) noteName(rel string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.at = rel
 	dir, _ := path.Split(rel)
 	d, err := f.store.root.openFile(strings.TrimSuffix(dir, "/"), unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {

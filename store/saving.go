@@ -17,6 +17,9 @@ type saving struct {
 	length int64 // logical size, the declared tail included
 	next   int64 // where the sequence goes on
 
+	dead       int64 // roughly: bytes overwritten since the file was opened
+	misaligned int64 // bytes coded without their element type, for want of knowing it
+
 	chunk *container.Chunk // what the sequence has of its last frame, or nil
 	limit int64            // where chunk ends at the latest
 }
@@ -103,6 +106,7 @@ func (s *saving) start(r layout.Region) {
 	dtype := r.DType
 	if into%int64(dtype.Size()) != 0 {
 		dtype = codec.Bytes // a flush, or a hole, cut an element
+		s.misaligned += codec.FrameSize
 	}
 	s.limit = min(r.End, r.Begin+into-into%codec.FrameSize+codec.FrameSize)
 	s.chunk = s.w.NewChunk(container.Chunk{Offset: s.next, DType: dtype})
@@ -125,6 +129,7 @@ func (s *saving) join() bool {
 func (s *saving) region(off int64) layout.Region {
 	r, err := s.layout.Region(off)
 	if err != nil {
+		s.misaligned += codec.FrameSize
 		return layout.Region{Begin: off, End: off + codec.FrameSize, DType: codec.Bytes}
 	}
 	return r
@@ -164,6 +169,7 @@ func (s *saving) overwrite(p []byte, off int64) (int, error) {
 		}
 	}
 	end := off + int64(done)
+	s.dead += int64(done)
 	s.next = max(next, end)
 	s.length = max(s.length, end)
 	return done, s.w.Drain()

@@ -70,8 +70,12 @@ type Store struct {
 	durability Durability
 	instance   string // of this process, in the names of siblings
 
-	mu    sync.Mutex // guards files, and File.opens and File.writers
-	files map[Key]*File
+	background sync.WaitGroup // files that are being stored anew
+
+	mu      sync.Mutex // guards what follows, and File.opens and File.writers
+	files   map[Key]*File
+	closing bool // nothing new is begun in the background
+	hurry   bool // and what was begun is given up
 }
 
 // Open opens a directory. Unless it is read-only, no other Store may have it
@@ -109,9 +113,29 @@ func lock(r *root) error {
 	return r.fail("lock", "", err)
 }
 
-// Close seals every file that is still open and closes the directory. The
-// errors of all files are joined.
-func (s *Store) Close() error { return errors.Join(s.SealAll(), s.root.close()) }
+// Close ends what goes on in the background, seals every file that is still
+// open and closes the directory. The errors of all files are joined.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	s.closing = true
+	s.mu.Unlock()
+	s.background.Wait()
+	return errors.Join(s.SealAll(), s.root.close())
+}
+
+// Hurry gives up what goes on in the background, for a Close that must not take
+// long. Nothing is lost by it: files stay as they are.
+func (s *Store) Hurry() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closing, s.hurry = true, true
+}
+
+func (s *Store) hurried() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.hurry
+}
 
 // SealAll seals every file that is open. Writing to them may go on.
 func (s *Store) SealAll() error {

@@ -1,0 +1,330 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mithrilfs/mithrilfs/codec"
+	"github.com/mithrilfs/mithrilfs/store/container"
+	"github.com/mithrilfs/mithrilfs/store/layout"
+)
+
+// A file is stored anew, in a sibling that replaces it, when that is worth it:
+// a plain file that has grown into tensors, a container whose layout was
+// guessed before its bytes were there, one that has become mostly dead bytes,
+// or one that is nothing but text by now. That is decided at the last close and
+// done in the background. Nothing of it is seen by clients.
+
+const (
+	// wasteMin and half of what is live are what dead bytes must exceed at the
+	// last close.
+	wasteMin = 1 << 20
+	// bloatMin and four times what is live are what dead bytes must exceed
+	// while the file is being written: it goes plain then, until its last close.
+	bloatMin = 64 << 20
+)
+
+var errChanged = errors.New("the file changed meanwhile")
+
+// form is how a file is to be stored: as a container, or plain.
+type form struct {
+	container bool
+	why       string
+}
+
+// better says how the file should be stored, if not as it is. The caller holds
+// mu.
+func (f *File) better() (form, bool) {
+	if f.mtime == (unix.Timespec{}) || !f.replaceable() || f.replacing != nil {
+		return form{}, false
+	}
+	switch c := f.content.(type) {
+	case *plain:
+		if c.length >= containerMin && f.detect() != nil {
+			return form{true, "it holds numbers"}, true
+		}
+	case *saving:
+		return f.betterContainer(c)
+	}
+	return form{}, false
+}
+
+func (f *File) betterContainer(c *saving) (form, bool) {
+	dead, live := c.waste()
+	l := f.detect()
+	switch {
+	case dead > wasteMin && dead > live/2:
+		return form{l != nil, "it is mostly dead bytes"}, true
+	case l == nil && c.layout.Format() != layout.Bytes().Format():
+		return form{false, "it is no longer numbers"}, true
+	case l != nil && l.Format() != c.layout.Format() && l.Format() == layout.FormatSafetensors:
+		return form{true, "it has become safetensors"}, true
+	case l != nil && c.misaligned > c.length/8:
+		return form{true, "much of it was written out of order"}, true
+	}
+	return form{}, false
+}
+
+// detect looks at the first bytes of the file as it is now; nil is for plain.
+func (f *File) detect() layout.Layout {
+	size := f.content.size()
+	if size < containerMin {
+		return nil
+	}
+	head := make([]byte, min(size, headMax))
+	if _, err := f.content.ReadAt(head, 0); err != nil {
+		return nil
+	}
+	if container.Recognize(head) {
+		return layout.Bytes()
+	}
+	return layout.Detect(head, settled{f.content})
+}
+
+// settled is a layout.Source of a file that is all there.
+type settled struct{ content }
+
+func (s settled) Arrived() int64 { return s.size() }
+func (s settled) Size() int64    { return s.size() }
+
+// reconsider stores the file anew, in the background, if that is better.
+func (f *File) reconsider() {
+	f.mu.RLock()
+	want, ok := f.better()
+	version := f.version
+	f.mu.RUnlock()
+	s := f.store
+	if !ok || !s.hold(f) {
+		return
+	}
+	s.background.Go(func() {
+		defer s.drop(f)
+		err := f.rewrite(want, version)
+		switch {
+		case err == nil:
+			s.log.Info("stored anew", "file", f.name, "container", want.container, "why", want.why)
+		case !errors.Is(err, errChanged):
+			s.log.Warn("can't store anew", "file", f.name, "error", err)
+		}
+	})
+}
+
+// hold keeps a File for the background, unless the store is closing.
+func (s *Store) hold(f *File) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return false
+	}
+	f.opens++
+	return true
+}
+
+// rewrite copies the file to a sibling in the form that is wanted, compares
+// the two, and lets the sibling take the name, unless a client has changed the
+// file by then.
+func (f *File) rewrite(want form, version uint64) error {
+	b, err := f.store.newSibling(f.rel(), f.backing)
+	if err != nil {
+		return err
+	}
+	c, err := f.copyTo(b, want, version)
+	if err == nil {
+		err = f.compare(c, version)
+	}
+	if err == nil {
+		err = b.backing.sync(false)
+	}
+	if err == nil {
+		err = f.exchange(b, c, version)
+	}
+	if err != nil {
+		if c != nil {
+			c.close()
+		}
+		b.discard()
+		_ = b.backing.close()
+	}
+	return err
+}
+
+// unchanged runs do under the lock for reading, unless a client has changed the
+// file or wants to.
+func (f *File) unchanged(version uint64, do func() error) error {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if f.version != version || f.store.hurried() {
+		return errChanged
+	}
+	return do()
+}
+
+// copyTo writes the file's bytes into the sibling.
+func (f *File) copyTo(b *sibling, want form, version uint64) (content, error) {
+	size := f.Size()
+	var to content = &plain{backing: b.backing}
+	if want.container {
+		s := newSaving(container.Create(b.backing, f.store.cache, f.store.encoders), 0)
+		err := f.unchanged(version, func() error {
+			s.length = size
+			if s.layout = f.detect(); s.layout == nil {
+				s.layout = layout.Bytes()
+			}
+			return nil
+		})
+		if err != nil {
+			s.close()
+			return nil, err
+		}
+		to = s
+	}
+	buf := make([]byte, 4*codec.FrameSize)
+	for off := int64(0); off < size; {
+		p := buf[:min(int64(len(buf)), size-off)]
+		err := f.unchanged(version, func() error {
+			_, err := f.content.ReadAt(p, off)
+			return ignoreEOF(err)
+		})
+		if err == nil {
+			_, err = to.WriteAt(p, off)
+		}
+		if err != nil {
+			return to, err
+		}
+		off += int64(len(p))
+	}
+	return to, to.settle(true)
+}
+
+func ignoreEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+// compare reads both and fails if they differ: the original is about to go.
+func (f *File) compare(c content, version uint64) error {
+	if c.size() != f.Size() {
+		return fmt.Errorf("the copy has %d bytes", c.size())
+	}
+	have, want := make([]byte, codec.FrameSize), make([]byte, codec.FrameSize)
+	for off := int64(0); off < c.size(); off += codec.FrameSize {
+		n := min(codec.FrameSize, c.size()-off)
+		if _, err := c.ReadAt(have[:n], off); ignoreEOF(err) != nil {
+			return err
+		}
+		err := f.unchanged(version, func() error {
+			_, err := f.content.ReadAt(want[:n], off)
+			return ignoreEOF(err)
+		})
+		if err != nil {
+			return err
+		}
+		if !bytes.Equal(have[:n], want[:n]) {
+			return fmt.Errorf("the copy differs between bytes %d and %d", off, off+n)
+		}
+	}
+	return nil
+}
+
+// exchange lets the sibling with content c take the file's place.
+func (f *File) exchange(b *sibling, c content, version uint64) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.version != version || f.replacing != nil {
+		return errChanged
+	}
+	return f.exchangeLocked(b, c)
+}
+
+func (f *File) exchangeLocked(b *sibling, c content) error {
+	st, err := f.backing.stat()
+	if err != nil {
+		return err
+	}
+	if st.Nlink != 1 {
+		return errChanged // a second name would go on leading to the old inode
+	}
+	if err := copyMetadata(f.backing, b.backing); err != nil {
+		return err
+	}
+	times := [2]unix.Timespec{
+		{Sec: st.Atime.Sec, Nsec: int64(st.Atime.Nsec)}, {Sec: st.Mtime.Sec, Nsec: int64(st.Mtime.Nsec)},
+	}
+	if err := futimens(b.backing.fd(), times[0], times[1]); err != nil {
+		return err
+	}
+	replaced, err := b.publish(keyOf(&st))
+	if err != nil {
+		return err
+	}
+	if !replaced {
+		return errChanged
+	}
+	f.store.ids.handOver(f.key, b.key)
+	old := f.backing
+	f.content.close()
+	f.content, f.backing = c, b.backing
+	return old.close()
+}
+
+// bloated says whether overwriting has left so many dead bytes that the file
+// had better be plain while it is being written.
+func (s *saving) bloated() bool {
+	if s.dead < bloatMin {
+		return false // an estimate that costs nothing
+	}
+	s.dead = 0 // look again after as much
+	dead, live := s.waste()
+	return dead > bloatMin && dead > 4*live
+}
+
+// waste is how many bytes of the container are dead, and how many live.
+func (s *saving) waste() (dead, live int64) {
+	log := s.w.Log()
+	live = log.StoredBytes()
+	return log.End() - live, live
+}
+
+// goPlain turns a container that is being written into a plain file. The
+// caller holds mu.
+func (f *File) goPlain() error {
+	if !f.replaceable() || f.replacing != nil {
+		return nil
+	}
+	if err := f.content.settle(false); err != nil {
+		return err
+	}
+	b, err := f.store.newSibling(f.relLocked(), f.backing)
+	if err != nil {
+		f.store.log.Debug("can't go plain", "file", f.name, "error", err)
+		return nil
+	}
+	c := &plain{backing: b.backing}
+	buf := make([]byte, 4*codec.FrameSize)
+	for off := int64(0); off < f.content.size() && err == nil; off += int64(len(buf)) {
+		p := buf[:min(int64(len(buf)), f.content.size()-off)]
+		if _, err = f.content.ReadAt(p, off); ignoreEOF(err) == nil {
+			_, err = c.WriteAt(p, off)
+		}
+	}
+	if err == nil {
+		err = b.backing.sync(false)
+	}
+	if err == nil {
+		err = f.exchangeLocked(b, c)
+	}
+	if err != nil {
+		b.discard()
+		_ = b.backing.close()
+		if errors.Is(err, errChanged) || errors.Is(err, ErrMagic) {
+			return nil // it stays as it is
+		}
+	}
+	return err
+}

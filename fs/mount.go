@@ -102,6 +102,7 @@ func mountOptions(pl place, o Options) fuse.MountOptions {
 		Options:       append([]string{"default_permissions"}, o.Options...),
 		MaxWrite:      requestSize,
 		MaxBackground: backgroundRequests,
+		EnableAcl:     true,
 		DisableSplice: true, // go-fuse would log a line for every large read
 		DirectMount:   os.Geteuid() == 0,
 		Debug:         o.Debug,

@@ -35,6 +35,7 @@ type File struct {
 	version uint64
 	// synced: an fsync promised that what is in the backing file stays there.
 	synced bool
+	lost   error // the sync that failed
 	// replacing: the name still leads to the inode that was there before the
 	// file was emptied, and backing is the sibling that will take its place.
 	replacing *replacement
@@ -237,7 +238,7 @@ func (f *File) restart() error {
 		f.content.close()
 	}
 	f.content = &head{backing: f.backing}
-	f.synced = false
+	f.synced, f.lost = false, nil
 	f.touch()
 	return nil
 }
@@ -268,7 +269,7 @@ func (f *File) Sync(metadata bool) error {
 		return f.content.settle(false)
 	})
 	if err == nil {
-		err = f.backing.sync(metadata)
+		err = f.syncBacking(metadata)
 	}
 	if err == nil {
 		err = f.publish()
@@ -278,6 +279,15 @@ func (f *File) Sync(metadata bool) error {
 	}
 	f.synced = f.synced || err == nil
 	return f.fail("sync", err)
+}
+
+// syncBacking fails for ever once it has failed: the kernel reports lost pages
+// once, and forgets them.
+func (f *File) syncBacking(metadata bool) error {
+	if f.lost == nil {
+		f.lost = f.backing.sync(metadata)
+	}
+	return f.lost
 }
 
 // Seal makes the file whole for whoever opens it next. Writing may go on.

@@ -214,6 +214,9 @@ func (f *File) load(write bool) (content, error) {
 	}
 	f.warnUnsealed(w.Reader)
 	s := newSaving(w, w.Size())
+	if f.store.durability == DurabilityRename {
+		s.beforeIndex = func() error { return f.backing.sync(false) }
+	}
 	s.layout = recorded(w.Reader)
 	return s, nil
 }

@@ -33,7 +33,7 @@ func (f *File) empty(rel string) error {
 	f.replacing = &replacement{b, f.backing}
 	f.backing = b.backing
 	f.content = &head{backing: f.backing}
-	f.synced = false
+	f.synced, f.lost = false, nil
 	f.touch()
 	return nil
 }

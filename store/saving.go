@@ -17,6 +17,11 @@ type saving struct {
 	length int64 // logical size, the declared tail included
 	next   int64 // where the sequence goes on
 
+	// beforeIndex makes an edit of a sealed file durable before the index says
+	// that it is there: else a power cut could leave an index without its frames,
+	// and the older ones lost. nil for a new file, which has nothing to lose.
+	beforeIndex func() error
+
 	dead       int64 // roughly: bytes overwritten since the file was opened
 	misaligned int64 // bytes coded without their element type, for want of knowing it
 
@@ -203,8 +208,13 @@ func (s *saving) settle(seal bool) error {
 	if err := s.w.SetSize(s.length); err != nil {
 		return err
 	}
-	if !seal {
+	if !seal || !s.w.Modified() {
 		return nil
+	}
+	if s.beforeIndex != nil {
+		if err := s.beforeIndex(); err != nil {
+			return err
+		}
 	}
 	tensors := s.layout.Tensors()
 	table := make([]container.Tensor, len(tensors))

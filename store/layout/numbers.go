@@ -73,9 +73,10 @@ func detectNumbers(head []byte) Layout {
 	return best
 }
 
-// bestOf returns the type and phase of least cost; the first of equal ones.
+// bestOf returns the type and phase of least cost; the first of those that are
+// equal but for the noise of the sample.
 func bestOf(sample [][]byte, types []codec.DType) (best numbers, cost float64) {
-	const noise = 1e-4
+	const noise = 0.002
 	cost = math.Inf(1)
 	for _, d := range types {
 		for phase := range d.Size() {

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/mithrilfs/mithrilfs/fs"
+)
+
+const optionHelp = `Options for -o:
+  ro                 as --read-only
+  allow_other        let other users in, as far as the modes of the files let them
+                     (who is not root needs user_allow_other in /etc/fuse.conf)
+  noexec             no programs are run from the mount
+  cache=SIZE         memory for decoded data, for all readers together (64MiB)
+  workers=N          frames encoded at once (as many as there are processors)
+Options that mount(8) and fstab use and that change nothing here are ignored, such
+as rw, defaults, nofail, noauto, user, _netdev, relatime and x-systemd.automount;
+nosuid and nodev always hold.`
+
+// ignoredOptions are of mount(8), and mean nothing here, or what holds anyway.
+var ignoredOptions = map[string]bool{
+	"": true, "defaults": true, "rw": true, "auto": true, "noauto": true, "nofail": true, "_netdev": true,
+	"user": true, "nouser": true, "users": true, "owner": true, "group": true,
+	"nodev": true, "nosuid": true, "dev": true, "suid": true, "exec": true, "default_permissions": true,
+	"async": true, "atime": true, "noatime": true, "diratime": true, "nodiratime": true,
+	"relatime": true, "norelatime": true, "strictatime": true, "nostrictatime": true, "lazytime": true, "nolazytime": true,
+}
+
+// parseMountOptions reads what -o says, any number of times.
+func parseMountOptions(given []string) (fs.Options, error) {
+	var o fs.Options
+	for word := range strings.SplitSeq(strings.Join(given, ","), ",") {
+		if ignoredOptions[word] || strings.HasPrefix(word, "x-") || strings.HasPrefix(word, "X-") ||
+			strings.HasPrefix(word, "comment=") {
+			continue
+		}
+		if err := parseMountOption(&o, word); err != nil {
+			return o, err
+		}
+	}
+	return o, nil
+}
+
+func parseMountOption(o *fs.Options, word string) error {
+	key, value, _ := strings.Cut(word, "=")
+	switch {
+	case word == "ro":
+		o.ReadOnly = true
+	case word == "allow_other":
+		o.AllowOther = true
+	case word == "noexec":
+		o.Options = append(o.Options, word)
+	case key == "cache":
+		n, err := parseSize(value)
+		if err != nil || n == 0 {
+			return usagef("-o %s: give a size such as cache=64MiB", word)
+		}
+		o.Store.CacheBytes = n
+	case key == "workers":
+		n, err := strconv.ParseUint(value, 10, 16)
+		if err != nil || n == 0 {
+			return usagef("-o %s: give a number from 1 on, such as workers=4", word)
+		}
+		o.Store.Workers = int(n)
+	default:
+		return usagef("-o %s: unknown mount option; mithrilfs mount --help lists those there are", word)
+	}
+	return nil
+}

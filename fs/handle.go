@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mithrilfs/mithrilfs/store"
+	"github.com/mithrilfs/mithrilfs/store/container"
 )
 
 // handle is one open file description of a client.
@@ -145,5 +146,18 @@ func (n *node) Ioctl(_ context.Context, fh fusefs.FileHandle, request uint32, _ 
 	if err == nil {
 		err = f.Release(false)
 	}
-	return 0, answer(out, problem(err))
+	return 0, answer(out, problem(cause(err)))
+}
+
+// cause is a damaged container's error without the backing path before it.
+func cause(err error) error {
+	var damage *container.DamageError
+	var version *container.VersionError
+	switch {
+	case errors.As(err, &damage):
+		return damage
+	case errors.As(err, &version):
+		return version
+	}
+	return err
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -75,6 +76,10 @@ func daemon(order string) int {
 	select {
 	case err = <-done:
 	case err = <-shut:
+		if errors.Is(err, ErrDetached) {
+			return 0
+		}
+		err = errors.Join(err, <-done)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

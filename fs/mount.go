@@ -79,34 +79,39 @@ func (s *Server) mount(pl place, o Options) error {
 	m := &mount{store: s.store, log: o.Logger, root: info.Key}
 	root := &node{mount: m, key: info.Key}
 	timeout := attrTimeout
-	s.fuse, err = fusefs.Mount(pl.point, root, &fusefs.Options{
-		MountOptions:    mountOptions(pl, o),
+	mo := mountOptions(pl, o)
+	serve := fusefs.NewNodeFS(root, &fusefs.Options{
+		MountOptions:    mo,
 		EntryTimeout:    &timeout,
 		AttrTimeout:     &timeout,
 		NullPermissions: true,
 		RootStableAttr:  &fusefs.StableAttr{Mode: unix.S_IFDIR, Ino: m.number(info.Key.Device, info.Number), Gen: uint64(info.Key.Born)},
 		Logger:          debugLog(o.Logger),
 	})
+	s.fuse, err = fuse.NewServer(serve, pl.point, &mo)
 	if err != nil {
 		return fmt.Errorf("mounting at %s: %w", pl.point, err)
 	}
+	// Not fusefs.Mount, which opens a file of the mount from here: a process that
+	// is killed while it waits for itself never ends.
+	go s.fuse.Serve()
 	s.setReadAhead()
 	return nil
 }
 
 func mountOptions(pl place, o Options) fuse.MountOptions {
 	mo := fuse.MountOptions{
-		FsName:        pl.dir,
-		Name:          subtype,
-		AllowOther:    o.AllowOther,
-		Options:       append([]string{"default_permissions"}, o.Options...),
-		MaxWrite:      requestSize,
-		MaxBackground: backgroundRequests,
-		EnableAcl:     true,
-		DisableSplice: true, // go-fuse would log a line for every large read
-		DirectMount:   os.Geteuid() == 0,
-		Debug:         o.Debug,
-		Logger:        debugLog(o.Logger),
+		FsName:            pl.dir,
+		Name:              subtype,
+		AllowOther:        o.AllowOther,
+		Options:           append([]string{"default_permissions"}, o.Options...),
+		MaxWrite:          requestSize,
+		MaxBackground:     backgroundRequests,
+		EnableAcl:         true,
+		DisableSplice:     true, // go-fuse would log a line for every large read
+		DirectMountStrict: os.Geteuid() == 0,
+		Debug:             o.Debug,
+		Logger:            debugLog(o.Logger),
 		// A file that is written past the page cache can be mapped, and O_TRUNC
 		// is told from truncate(2).
 		ExtraCapabilities: fuse.CAP_DIRECT_IO_ALLOW_MMAP | fuse.CAP_ATOMIC_O_TRUNC,
@@ -118,7 +123,7 @@ func mountOptions(pl place, o Options) fuse.MountOptions {
 	if !o.ReadOnly {
 		return mo
 	}
-	if mo.DirectMount {
+	if mo.DirectMountStrict {
 		mo.DirectMountFlags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_RDONLY
 	} else {
 		mo.Options = append(mo.Options, "ro")

@@ -21,7 +21,7 @@ var (
 	ErrNoFUSE         = errors.New("there is no /dev/fuse: load the kernel module with: modprobe fuse (in a container, start it with --device /dev/fuse --cap-add SYS_ADMIN)")
 	ErrNoFusermount   = errors.New("only root can mount without fusermount3: install the package fuse3")
 	ErrBusy           = errors.New("the mount is in use: close the files that are open there, and leave the directory")
-	ErrNotMounted     = errors.New("not in a mithrilfs mount")
+	ErrNotMounted     = errors.New("not a mithrilfs mount")
 )
 
 // fsType is how the kernel names our mounts.
@@ -118,6 +118,12 @@ func ourMount(path string) (mounted, bool, error) {
 	}
 	m, ok, err = mountOf(real)
 	return m, ok && m.fsType == fsType, err
+}
+
+// InMount says whether path is in a mithrilfs mount, without asking the mount.
+func InMount(path string) (bool, error) {
+	_, ok, err := ourMount(path)
+	return ok, err
 }
 
 // place is where a mount goes, checked.

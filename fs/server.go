@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -29,10 +30,13 @@ func (s *Server) Wait() error {
 	return s.store.Close()
 }
 
-// Shutdown unmounts. Files that are open get until grace is over; then what
-// was written to them is sealed and the mount is detached from the tree. Wait
-// returns afterwards, unless clients keep files open: their requests fail once
-// the process ends.
+// ErrDetached says that clients kept files open: what they had written is
+// sealed, and the mount is out of the tree, but Wait goes on until they close
+// them. Their requests fail once the process ends.
+var ErrDetached = errors.New("files were still open: they are sealed, and the mount is detached")
+
+// Shutdown unmounts. Files that are open get until grace is over; then the
+// error is ErrDetached, or tells what went wrong with sealing.
 func (s *Server) Shutdown(grace time.Duration) error {
 	deadline := time.Now().Add(grace)
 	for {
@@ -47,7 +51,10 @@ func (s *Server) Shutdown(grace time.Duration) error {
 	}
 	s.store.Hurry()
 	s.log.Warn("files are still open: sealing what they hold", "mountpoint", s.point)
-	return errors.Join(s.store.SealAll(), unmount(s.point, true))
+	if err := errors.Join(s.store.SealAll(), unmount(s.point, true)); err != nil {
+		return err
+	}
+	return ErrDetached
 }
 
 // unmount takes the topmost mount off point, or with lazy only out of the tree.
@@ -99,6 +106,9 @@ func Unmount(mountpoint string) error {
 	if err != nil {
 		return err
 	}
+	if ok && !isPoint(mountpoint, m.point) {
+		return fmt.Errorf("%s: %w itself, only inside of %s", mountpoint, ErrNotMounted, m.point)
+	}
 	if !ok {
 		return fmt.Errorf("%s: %w", mountpoint, ErrNotMounted)
 	}
@@ -106,6 +116,17 @@ func Unmount(mountpoint string) error {
 		return err
 	}
 	return waitReleased(m.source)
+}
+
+// isPoint says whether path leads to the mount point.
+func isPoint(path, point string) bool {
+	abs, err := filepath.Abs(path)
+	if err != nil || abs == point {
+		return err == nil
+	}
+	// The last component may be a symbolic link, which is not in the mount.
+	real, err := filepath.EvalSymlinks(abs)
+	return err == nil && real == point
 }
 
 // waitReleased waits for the lock that a daemon holds on its directory.

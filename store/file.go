@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,6 +24,8 @@ type File struct {
 	name    string // as it was opened, for messages
 	opens   int    // guarded by store.mu
 	writers int    // guarded by store.mu
+
+	inspected atomic.Pointer[snapshot]
 
 	mu      sync.RWMutex // guards what follows
 	backing *backing
@@ -297,7 +300,7 @@ func (f *File) Seal() error {
 	if f.content == nil {
 		return nil // it could not be opened
 	}
-	return f.fail("seal", f.keepTimes(func() error {
+	seal := func() error {
 		if h, ok := f.content.(*head); ok {
 			if err := f.decide(h); err != nil {
 				return err
@@ -307,7 +310,8 @@ func (f *File) Seal() error {
 			return err
 		}
 		return f.publish()
-	}))
+	}
+	return f.fail("seal", f.keepCtime(func() error { return f.keepTimes(seal) }))
 }
 
 // keepTimes runs do, which writes to the backing file what clients wrote
@@ -351,7 +355,8 @@ func (f *File) Info() (Info, error) {
 		return Info{}, f.fail("stat", err)
 	}
 	i := infoOf(&st)
-	i.Key, i.Number = f.key, f.store.ids.number(f.key)
+	i.Key = f.key
+	f.store.show(&i)
 	i.setSize(f.content.size())
 	if f.mtime != (unix.Timespec{}) {
 		i.Mtime = unix.StatxTimestamp{Sec: f.mtime.Sec, Nsec: uint32(f.mtime.Nsec)}

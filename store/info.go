@@ -131,7 +131,13 @@ func (s *Store) Lstat(rel string) (Info, error) {
 // identify sets what clients know the inode by.
 func (s *Store) identify(i *Info) {
 	i.Key = s.ids.of(i.Key)
+	s.show(i)
+}
+
+// show sets what else of the inode clients see otherwise than it is.
+func (s *Store) show(i *Info) {
 	i.Number = s.ids.number(i.Key)
+	i.Ctime = s.ctimes.of(i.Key, i.Ctime)
 }
 
 // sizeOf finds the logical size of a file that is not open.

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"sort"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -98,7 +100,7 @@ func Inspect(path string) (*Inspection, error) {
 	case err != nil:
 		in.summary.State, in.summary.Format, in.summary.Problem = StateDamaged, "container", err.Error()
 	default:
-		in.look(r)
+		in.look(r, r.Log())
 	}
 	in.summary.Ratio = ratio(in.summary.Logical, in.summary.Stored)
 	return in, nil
@@ -118,13 +120,13 @@ func (f *File) Inspect() (*Inspection, error) {
 	in.summary = Summary{Path: f.name, Stored: info.Stored, Logical: info.Size, Format: FormatPlain, State: StatePlain}
 	switch c := f.content.(type) {
 	case *saving:
-		in.look(c.w.Reader)
+		in.look(c.w.Reader, f.snapshot(c.w.Reader))
 		if c.w.Modified() || c.chunk != nil {
 			in.summary.State, in.summary.Problem = StateWriting, ""
 		}
 		in.summary.Logical, in.summary.Format = c.length, c.layout.Format()
 	case *sealed:
-		in.look(c.r)
+		in.look(c.r, f.snapshot(c.r))
 	case *head:
 		in.summary.State = StateWriting
 	}
@@ -132,15 +134,36 @@ func (f *File) Inspect() (*Inspection, error) {
 	return in, nil
 }
 
-func (in *Inspection) look(r *container.Reader) {
-	in.reader = r
-	in.log = r.Log()
+// snapshot is a log that one Inspection after the other uses: asked page by
+// page about a large file, the daemon must not copy its log for each page.
+type snapshot struct {
+	reader *container.Reader
+	end    int64
+	log    container.Log
+}
+
+func (f *File) snapshot(r *container.Reader) container.Log {
+	end := r.End()
+	if s := f.inspected.Load(); s != nil && s.reader == r && s.end == end {
+		return s.log
+	}
+	s := &snapshot{r, end, r.Log()}
+	f.inspected.Store(s)
+	return s.log
+}
+
+func (in *Inspection) look(r *container.Reader, log container.Log) {
+	in.reader, in.log = r, log
 	s := &in.summary
 	s.Logical, s.Format, s.State = in.log.Size, in.log.Format, StateSealed
 	if st := r.State(); !st.Sealed {
 		s.State = StateUnsealed
 		if st.Tail != nil {
-			s.Problem = fmt.Sprintf("never sealed: the log ends at byte %d of %d: %v", in.log.End(), s.Stored, st.Tail)
+			what := "never sealed"
+			if st.Once {
+				what = "damaged at its end"
+			}
+			s.Problem = fmt.Sprintf("%s: the log ends at byte %d of %d: %v", what, in.log.End(), s.Stored, st.Tail)
 		}
 		in.detect(r)
 	}
@@ -199,11 +222,11 @@ func (in *Inspection) tensor(t *container.Tensor) TensorReport {
 	for _, e := range in.log.Extents.Within(t.Begin, t.End) {
 		part := min(e.End(), t.End) - max(e.Start, t.Begin)
 		stored += float64(part) * float64(e.Frame.Stored) / float64(e.Frame.Length)
-		if p := e.Frame.Plan.String(); !strings.Contains(strings.Join(plans, ", "), p) {
+		if p := e.Frame.Plan.String(); !slices.Contains(plans, p) {
 			plans = append(plans, p)
 		}
 	}
-	r.Stored, r.Plan = int64(stored+0.5), strings.Join(plans, ", ")
+	r.Stored, r.Plan = int64(stored+0.5), strings.Join(plans, "; ")
 	r.Ratio = ratio(r.Logical, r.Stored)
 	return r
 }
@@ -239,12 +262,12 @@ func (in *Inspection) ReadAt(p []byte, off int64) (int, error) {
 	return in.reader.ReadAt(p, off)
 }
 
-// tensorsOf names the first tensor that a frame has bytes of.
+// tensorsOf names the first tensor that a frame has bytes of. Tensors are in
+// file order.
 func tensorsOf(tensors []container.Tensor, f *container.Frame) string {
-	for i := range tensors {
-		if t := &tensors[i]; t.Begin < f.End() && t.End > f.Offset {
-			return t.Name
-		}
+	i := sort.Search(len(tensors), func(i int) bool { return tensors[i].End > f.Offset })
+	if i < len(tensors) && tensors[i].Begin < f.End() {
+		return tensors[i].Name
 	}
 	return ""
 }

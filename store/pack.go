@@ -46,7 +46,7 @@ func Pack(src, dst string, o Options, progress Progress) error {
 	if dir == "" {
 		dir = "."
 	}
-	s, err := Open(dir, o)
+	s, err := Open(filepath.Clean(dir), o)
 	if err != nil {
 		return err
 	}

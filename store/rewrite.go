@@ -239,7 +239,7 @@ func (f *File) exchange(b *sibling, c content, version uint64) error {
 	if f.version != version || f.replacing != nil {
 		return errChanged
 	}
-	return f.exchangeLocked(b, c)
+	return f.keepCtime(func() error { return f.exchangeLocked(b, c) })
 }
 
 func (f *File) exchangeLocked(b *sibling, c content) error {

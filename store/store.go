@@ -66,6 +66,7 @@ type Store struct {
 	encoders *container.Encoders
 	sizes    sizes
 	ids      identities
+	ctimes   ctimes
 
 	durability Durability
 	instance   string // of this process, in the names of siblings

@@ -18,12 +18,8 @@ import (
 	"github.com/mithrilfs/mithrilfs/store/layout"
 )
 
-const (
-	// benchTime is for how long encoding and decoding are repeated at least.
-	benchTime = 500 * time.Millisecond
-	// benchHead is how many first bytes decide what a file is.
-	benchHead = 1 << 20
-)
+// benchHead is how many first bytes decide what a file is.
+const benchHead = 1 << 20
 
 // benchmark is what bench prints about a file as JSON.
 type benchmark struct {
@@ -32,6 +28,8 @@ type benchmark struct {
 	Logical int64       `json:"logical_bytes"`
 	Encoded int64       `json:"encoded_bytes"`
 	Ratio   float64     `json:"ratio"`
+	Entropy float64     `json:"entropy_ratio"`
+	Memory  int64       `json:"memory_bytes"`
 	Threads []benchRate `json:"threads"`
 }
 
@@ -43,9 +41,9 @@ type benchRate struct {
 
 func (a *app) benchCommand() *cobra.Command {
 	var asJSON bool
-	limit := "1GiB"
+	limit, least := "1GiB", 500*time.Millisecond
 	cmd := &cobra.Command{
-		Use:   "bench [--json] [--limit SIZE] FILE...",
+		Use:   "bench [--json] [--limit SIZE] [--time DURATION] FILE...",
 		Short: "Measure the codec on a file, in memory",
 		Long: `bench reads a file's logical bytes into memory, cuts them into frames as a mount
 would, and encodes and decodes all of them, on one thread and on as many as there
@@ -53,9 +51,14 @@ are processors. Each is repeated for half a second or more, and the fastest roun
 counts. What was decoded is compared with the file. Speeds are logical bytes a
 second, 1 GB being 10^9 bytes; the ratio does not include a container's index.
 
+The bound is the ratio that the order-0 entropy of each tensor's planes allows: a
+code for single bytes can't do better with one table for each plane of a tensor,
+even if tables cost nothing. Memory is the most that was resident beyond the
+file's bytes, frames included, and is only true of the first file of a run.
+
 --json prints an array of objects, one for each file, with the keys path, format,
-logical_bytes, encoded_bytes, ratio, and threads[]: threads,
-encode_bytes_per_second, decode_bytes_per_second.`,
+logical_bytes, encoded_bytes, ratio, entropy_ratio, memory_bytes, and threads[]:
+threads, encode_bytes_per_second, decode_bytes_per_second.`,
 		Example: `  mithrilfs bench model.safetensors
   GOMAXPROCS=4 mithrilfs bench --json ckpt/*.safetensors`,
 		Args: cobra.MinimumNArgs(1),
@@ -64,18 +67,22 @@ encode_bytes_per_second, decode_bytes_per_second.`,
 			if err != nil || n == 0 {
 				return usagef("--limit %q: give a size such as 1GiB", limit)
 			}
-			return a.bench(paths, n, asJSON)
+			if least < 0 {
+				return usagef("--time %v: give a duration such as 500ms", least)
+			}
+			return a.bench(paths, n, least, asJSON)
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.Flags().StringVar(&limit, "limit", limit, "use at most the first `SIZE` of each file")
+	cmd.Flags().DurationVar(&least, "time", least, "repeat each measurement for at least this `DURATION`")
 	return cmd
 }
 
-func (a *app) bench(paths []string, limit int64, asJSON bool) error {
+func (a *app) bench(paths []string, limit int64, least time.Duration, asJSON bool) error {
 	list := []benchmark{}
 	for _, path := range paths {
-		b, err := benchFile(path, limit)
+		b, err := benchFile(path, limit, least)
 		if err != nil {
 			a.warn(err)
 			continue
@@ -88,11 +95,12 @@ func (a *app) bench(paths []string, limit int64, asJSON bool) error {
 	if len(list) == 0 {
 		return nil
 	}
-	t := &table{right: []bool{true, true, true, true, true, false, false}}
-	t.add("LOGICAL", "RATIO", "THREADS", "ENCODE", "DECODE", "FORMAT", "PATH")
+	t := &table{right: []bool{true, true, true, true, true, true, true, false, false}}
+	t.add("LOGICAL", "RATIO", "BOUND", "MEMORY", "THREADS", "ENCODE", "DECODE", "FORMAT", "PATH")
 	for _, b := range list {
 		for _, r := range b.Threads {
-			t.add(human(b.Logical), ratioText(b.Ratio), fmt.Sprint(r.Threads), rateText(r.Encode), rateText(r.Decode), b.Format, printable(b.Path))
+			t.add(human(b.Logical), ratioText(b.Ratio), ratioText(b.Entropy), human(b.Memory),
+				fmt.Sprint(r.Threads), rateText(r.Encode), rateText(r.Decode), b.Format, printable(b.Path))
 		}
 	}
 	t.print(a.out)
@@ -101,7 +109,7 @@ func (a *app) bench(paths []string, limit int64, asJSON bool) error {
 
 func rateText(bytesPerSecond float64) string { return fmt.Sprintf("%.2f GB/s", bytesPerSecond/1e9) }
 
-func benchFile(path string, limit int64) (benchmark, error) {
+func benchFile(path string, limit int64, least time.Duration) (benchmark, error) {
 	data, err := readLogical(path, limit)
 	if err != nil {
 		return benchmark{}, err
@@ -109,20 +117,23 @@ func benchFile(path string, limit int64) (benchmark, error) {
 	if len(data) == 0 {
 		return benchmark{}, fmt.Errorf("%s: is empty: there is nothing to measure", path)
 	}
-	format, pieces := split(data)
+	format, regions, pieces := split(data)
 	b := benchmark{Path: path, Format: format, Logical: int64(len(data))}
+	memory := watchMemory()
+	workers := newBenchWorkers(runtime.GOMAXPROCS(0))
 	threads := []int{1}
-	if n := runtime.GOMAXPROCS(0); n > 1 {
-		threads = append(threads, n)
+	if len(workers) > 1 {
+		threads = append(threads, len(workers))
 	}
 	for _, n := range threads {
 		b.Threads = append(b.Threads, benchRate{
 			Threads: n,
-			Encode:  rate(len(data), func() { encodeAll(pieces, n) }),
-			Decode:  rate(len(data), func() { decodeAll(pieces, n, false) }),
+			Encode:  rate(len(data), least, func() { encodeAll(pieces, workers[:n]) }),
+			Decode:  rate(len(data), least, func() { decodeAll(pieces, workers[:n], false) }),
 		})
 	}
-	decodeAll(pieces, runtime.GOMAXPROCS(0), true)
+	b.Memory = memory.peak()
+	decodeAll(pieces, workers, true)
 	for i := range pieces {
 		b.Encoded += int64(len(pieces[i].frame))
 		if pieces[i].err != nil {
@@ -130,6 +141,7 @@ func benchFile(path string, limit int64) (benchmark, error) {
 		}
 	}
 	b.Ratio = float64(b.Logical) / float64(b.Encoded)
+	b.Entropy = float64(b.Logical) / entropyBound(data, regions, pieces)
 	return b, nil
 }
 
@@ -158,7 +170,7 @@ type piece struct {
 // split cuts data along its regions, as the store does: frames begin at
 // multiples of codec.FrameSize from a region's first byte, and small regions of
 // one type share a frame.
-func split(data []byte) (format string, pieces []piece) {
+func split(data []byte) (format string, regions []layout.Region, pieces []piece) {
 	l := layout.Detect(data[:min(len(data), benchHead)], whole{bytes.NewReader(data)})
 	format = store.FormatPlain // as a mount would keep it
 	if l == nil {
@@ -167,6 +179,11 @@ func split(data []byte) (format string, pieces []piece) {
 		format = l.Format()
 	}
 	size := int64(len(data))
+	for at := int64(0); at < size; at = regions[len(regions)-1].End {
+		r := regionAt(l, at)
+		r.Begin, r.End = at, min(r.End, size)
+		regions = append(regions, r)
+	}
 	for at := int64(0); at < size; {
 		r := regionAt(l, at)
 		end := min(r.End, at+codec.FrameSize, size)
@@ -180,7 +197,7 @@ func split(data []byte) (format string, pieces []piece) {
 		pieces = append(pieces, piece{data: data[at:end], dtype: r.DType})
 		at = end
 	}
-	return format, pieces
+	return format, regions, pieces
 }
 
 // regionAt asks the layout; what it can't tell is bytes.
@@ -199,10 +216,11 @@ type whole struct{ *bytes.Reader }
 func (w whole) Arrived() int64 { return w.Reader.Size() }
 func (w whole) Size() int64    { return -1 }
 
-// rate repeats a round over n bytes and returns the fastest, in bytes a second.
-func rate(n int, round func()) float64 {
+// rate repeats a round over n bytes for a time and returns the fastest, in bytes
+// a second.
+func rate(n int, least time.Duration, round func()) float64 {
 	var best time.Duration
-	for start := time.Now(); best == 0 || time.Since(start) < benchTime; {
+	for start := time.Now(); best == 0 || time.Since(start) < least; {
 		began := time.Now()
 		round()
 		if took := max(time.Since(began), 1); best == 0 || took < best {
@@ -212,43 +230,49 @@ func rate(n int, round func()) float64 {
 	return float64(n) / best.Seconds()
 }
 
-// each lets n goroutines handle all pieces.
-func each(pieces []piece, n int, handler func() func(*piece)) {
+// benchWorker is what one goroutine keeps from round to round.
+type benchWorker struct {
+	encoder *codec.Encoder
+	decoder *codec.Decoder
+	out     []byte
+}
+
+func newBenchWorkers(n int) []*benchWorker {
+	workers := make([]*benchWorker, n)
+	for i := range workers {
+		workers[i] = &benchWorker{codec.NewEncoder(), codec.NewDecoder(), make([]byte, codec.FrameSize)}
+	}
+	return workers
+}
+
+// each lets the workers handle all pieces.
+func each(pieces []piece, workers []*benchWorker, handle func(*benchWorker, *piece)) {
 	var next atomic.Int64
-	var workers sync.WaitGroup
-	for range n {
-		workers.Go(func() {
-			handle := handler()
-			for {
-				i := int(next.Add(1)) - 1
-				if i >= len(pieces) {
-					return
-				}
-				handle(&pieces[i])
+	var group sync.WaitGroup
+	for _, w := range workers {
+		group.Go(func() {
+			for i := int(next.Add(1)) - 1; i < len(pieces); i = int(next.Add(1)) - 1 {
+				handle(w, &pieces[i])
 			}
 		})
 	}
-	workers.Wait()
+	group.Wait()
 }
 
-func encodeAll(pieces []piece, n int) {
-	each(pieces, n, func() func(*piece) {
-		e := codec.NewEncoder()
-		return func(p *piece) { p.frame, p.plan = e.AppendFrame(p.frame[:0], p.data, p.dtype) }
+func encodeAll(pieces []piece, workers []*benchWorker) {
+	each(pieces, workers, func(w *benchWorker, p *piece) {
+		p.frame, p.plan = w.encoder.AppendFrame(p.frame[:0], p.data, p.dtype)
 	})
 }
 
 var errDiffers = errors.New("the codec gave back other bytes")
 
-func decodeAll(pieces []piece, n int, compare bool) {
-	each(pieces, n, func() func(*piece) {
-		d := codec.NewDecoder()
-		out := make([]byte, codec.FrameSize)
-		return func(p *piece) {
-			p.err = d.DecodeFrame(out[:len(p.data)], p.frame, p.plan)
-			if compare && p.err == nil && !bytes.Equal(out[:len(p.data)], p.data) {
-				p.err = errDiffers
-			}
+func decodeAll(pieces []piece, workers []*benchWorker, compare bool) {
+	each(pieces, workers, func(w *benchWorker, p *piece) {
+		out := w.out[:len(p.data)]
+		p.err = w.decoder.DecodeFrame(out, p.frame, p.plan)
+		if compare && p.err == nil && !bytes.Equal(out, p.data) {
+			p.err = errDiffers
 		}
 	})
 }

@@ -29,6 +29,7 @@ func TestUsageErrors(t *testing.T) {
 		{"cat --range -1: plain/model.safetensors", `--range "-1:"` + rangeHelp},
 		{"cat --range 1000000: plain/model.safetensors", "plain/model.safetensors: --range begins at byte 1000000, but the file ends at 538516\n"},
 		{"bench --limit 0 x", `--limit "0": give a size such as 1GiB` + "\n"},
+		{"bench --time -1s x", "--time -1s: give a duration such as 500ms\n"},
 		{"bench --limit 1Q x", `--limit "1Q": give a size such as 1GiB` + "\n"},
 		{"mount -o ro,frob,nofail plain", "-o frob: unknown mount option; mithrilfs mount --help lists those there are\n"},
 		{"mount -o cache=many plain", "-o cache=many: give a size such as cache=64MiB\n"},
@@ -60,7 +61,7 @@ func TestFailures(t *testing.T) {
 		{[]string{"pack", "absent", "new"}, "stat absent: no such file or directory\n"},
 		{[]string{"pack", "plain", "packed"}, "create packed: file exists\nhint: choose a name that is not taken, or remove what has it\n"},
 		{[]string{"unpack", "packed", "plain"}, "create plain: file exists\nhint: choose a name that is not taken, or remove what has it\n"},
-		{[]string{"pack", "plain", "absent/new"}, "stat absent: no such file or directory\n"},
+		{[]string{"pack", "plain", "absent/new"}, "mkdir absent/new: no such file or directory\n"},
 	} {
 		o := invoke(t, c.args...)
 		if o.code != exitFailed {
@@ -313,11 +314,14 @@ func TestBench(t *testing.T) {
 		}
 	}
 	if list[0]["path"] != packedModel || list[0]["format"] != "safetensors" || list[0]["logical_bytes"] != float64(len(data)) ||
-		list[0]["ratio"].(float64) < 1.4 {
+		list[0]["ratio"].(float64) < 1.4 || list[0]["entropy_ratio"].(float64) < 1.4 ||
+		list[0]["memory_bytes"].(float64) < 0 {
 		t.Errorf("%v", list[0])
 	}
-	out := succeed(t, "bench", "--limit", "64KiB", packedModel)
-	if !strings.HasPrefix(out, " LOGICAL  RATIO  THREADS     ENCODE     DECODE  FORMAT       PATH\n64.0 KiB  ") {
+	out := succeed(t, "bench", "--limit", "64KiB", "--time", "1ms", packedModel)
+	header, first, _ := strings.Cut(out, "\n")
+	want(t, "columns", strings.Join(strings.Fields(header), " "), "LOGICAL RATIO BOUND MEMORY THREADS ENCODE DECODE FORMAT PATH")
+	if !strings.HasPrefix(first, "64.0 KiB  ") {
 		t.Errorf("\n%s", out)
 	}
 	write(t, "empty", nil)
@@ -329,7 +333,15 @@ func TestBench(t *testing.T) {
 func TestBenchFrames(t *testing.T) {
 	data := fixture(t)
 	x := decode[[]xray](t, "stat", "--json", packedModel)[0]
-	format, pieces := split(data)
+	format, regions, pieces := split(data)
+	for i, at := 0, int64(0); i < len(regions); at, i = regions[i].End, i+1 {
+		if regions[i].Begin != at || regions[i].End <= at {
+			t.Fatalf("region %d: %+v begins after %d", i, regions[i], at)
+		}
+	}
+	if last := regions[len(regions)-1].End; last != int64(len(data)) {
+		t.Errorf("regions end at %d of %d", last, len(data))
+	}
 	if format != x.Format || len(pieces) != len(x.Frames) {
 		t.Fatalf("%s in %d frames, not %s in %d", format, len(pieces), x.Format, len(x.Frames))
 	}

@@ -57,7 +57,7 @@ func badInputs(p *packed) []badInput {
 	cut := func(at int64) func(*packed) []byte {
 		return func(p *packed) []byte { return p.bytes[:at] }
 	}
-	unsealed := fmt.Sprintf("never sealed: the log ends at byte %d of %d: damaged container: ", end, size)
+	once := fmt.Sprintf("damaged at its end: the log ends at byte %d of %d: damaged container: ", end, size)
 	return []badInput{
 		{name: "header", damage: flip(100), lost: -1, state: "damaged", hint: damagedHint,
 			problem: "damaged container: header at byte 0: its checksum does not match"},
@@ -66,9 +66,9 @@ func badInputs(p *packed) []badInput {
 		{name: "version", damage: nextVersion, lost: -1, state: "damaged",
 			problem: "container format version 7 is not known to this mithrilfs, which reads version 0: use a newer mithrilfs"},
 		{name: "index", damage: flip(end + indexCountsAt), state: "unsealed",
-			problem: unsealed + fmt.Sprintf("index at byte %d: its checksum does not match; damaged container: record at byte %d: its checksum does not match", end, end)},
+			problem: once + fmt.Sprintf("index at byte %d: its checksum does not match", end)},
 		{name: "trailer", damage: flipTrailer, state: "unsealed",
-			problem: unsealed + fmt.Sprintf("record at byte %d: its trailer is damaged", end)},
+			problem: once + fmt.Sprintf("record at byte %d: its trailer is damaged", end)},
 		{name: "truncated", damage: cut(end - 1), state: "unsealed", lost: last.Logical,
 			problem: fmt.Sprintf("never sealed: the log ends at byte %d of %d: damaged container: record at byte %d: the file ends inside its frame", at, end-1, at)},
 		{name: "frame", damage: flip(at + frameRecord + 100), state: "sealed", lost: last.Logical, hint: damagedHint, tensor: last.Tensor,

@@ -151,17 +151,14 @@ func (a *app) serve(m *mountRequest, o fs.Options) error {
 // sealed. Where one does, Shutdown has sealed what it wrote, and it is left
 // behind.
 func shutdown(s *fs.Server, done <-chan error) error {
-	began := time.Now()
 	err := s.Shutdown(shutdownGrace)
-	if err == nil && time.Since(began) < shutdownGrace {
-		return <-done
+	if errors.Is(err, fs.ErrDetached) {
+		return nil
 	}
-	select {
-	case e := <-done:
-		return errors.Join(err, e)
-	case <-time.After(time.Second):
+	if err != nil {
 		return err
 	}
+	return <-done
 }
 
 // openLog returns the log, and the file that it goes to, which is nil for

@@ -1,14 +1,11 @@
 package main
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -90,37 +87,13 @@ func onFUSE(path string) bool {
 	return unix.Statfs(path, &st) == nil && st.Type == unix.FUSE_SUPER_MAGIC
 }
 
-// inMount says whether path is in a live mount of mithrilfs: whether the
-// mount's device is listed as one.
-func inMount(path string) (bool, error) {
-	var st unix.Stat_t
-	if err := unix.Stat(path, &st); err != nil {
-		return false, &os.PathError{Op: "stat", Path: path, Err: err}
-	}
-	f, err := os.Open("/proc/self/mountinfo")
-	if err != nil {
-		return false, err
-	}
-	defer func() { _ = f.Close() }()
-	device := strconv.Itoa(int(unix.Major(st.Dev))) + ":" + strconv.Itoa(int(unix.Minor(st.Dev)))
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		mount, what, _ := strings.Cut(lines.Text(), " - ")
-		if fields := strings.Fields(mount); len(fields) > 2 && fields[2] == device &&
-			strings.HasPrefix(what, "fuse.mithrilfs ") {
-			return true, nil
-		}
-	}
-	return false, lines.Err()
-}
-
 // errIntoMount: a container written through a mount would be stored as a file
 // of that content.
 var errIntoMount = errors.New("is in a live mithrilfs mount, which does this by itself")
 
 // outsideMount is an error if dst would be made in a live mount.
 func outsideMount(dst string) error {
-	in, err := inMount(filepath.Dir(filepath.Clean(dst)))
+	in, err := fs.InMount(filepath.Dir(filepath.Clean(dst)))
 	if err == nil && in {
 		err = fmt.Errorf("%s %w", dst, errIntoMount)
 	}

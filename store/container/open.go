@@ -10,6 +10,9 @@ import (
 type State struct {
 	// Sealed: the log came from an index at the container's end.
 	Sealed bool
+	// Once: it was sealed, and its index, trailer or seek table has been damaged
+	// since. Never set together with Sealed.
+	Once bool
 	// Tail is why the log was replayed and where it ended, for people; nil for
 	// a sealed container, and for an unsealed one whose last byte ends a record.
 	Tail error
@@ -93,6 +96,10 @@ func readLog(r io.ReaderAt, size int64, check func(*Log, *Frame) error) (*Log, S
 	if err != nil {
 		return nil, State{}, err
 	}
+	once, err := endsWithFooter(r, size)
+	if err != nil {
+		return nil, State{}, err
+	}
 	var indexErr error
 	if sealed {
 		l, err := readIndex(r, t, first)
@@ -109,7 +116,22 @@ func readLog(r io.ReaderAt, size int64, check func(*Log, *Frame) error) (*Log, S
 	if err != nil {
 		return nil, State{}, err
 	}
-	return l, State{Tail: errors.Join(indexErr, tail)}, nil
+	if indexErr != nil && l.end == t.index {
+		tail = indexErr // the log is whole; all that is wrong is its index
+	}
+	return l, State{Once: once, Tail: tail}, nil
+}
+
+func endsWithFooter(r io.ReaderAt, size int64) (bool, error) {
+	var footer [seekFooterSize]byte
+	if size < HeaderSize+seekFooterSize {
+		return false, nil
+	}
+	if err := readFull(r, footer[:], size-seekFooterSize); err != nil {
+		return false, err
+	}
+	_, ok := parseSeekFooter(footer[:])
+	return ok, nil
 }
 
 func readIndex(r io.ReaderAt, t trailer, first Generation) (*Log, error) {

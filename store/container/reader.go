@@ -63,6 +63,13 @@ func (r *Reader) Log() Log {
 	return l
 }
 
+// End is the byte offset just past the log, which grows with every change.
+func (r *Reader) End() int64 {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.log.end
+}
+
 // ReadAt fills p with logical bytes from off on, as io.ReaderAt has it. Bytes
 // that no frame covers are zeros. A frame that is damaged gives a DamageError
 // after the bytes before it; other frames still read.

@@ -100,7 +100,11 @@ func (h *handle) Fsync(_ context.Context, flags uint32) syscall.Errno {
 // Release is the end of the description. Nobody waits for its errno, so errors
 // are logged.
 func (h *handle) Release(context.Context) syscall.Errno {
-	return h.mount.report(h.file.Release(h.write))
+	err := h.file.Release(h.write)
+	if err != nil {
+		h.mount.log.Error(err.Error())
+	}
+	return errno(err)
 }
 
 // Allocate is fallocate(2). Holes can't be punched.

@@ -139,7 +139,7 @@ func (f *File) decide(h *head) error {
 	s := newSaving(w, 0)
 	s.length = h.length
 	s.layout = h.choose(&arriving{s, h})
-	if s.layout == nil || f.synced && h.through {
+	if s.layout == nil || f.synced && h.through && !container.Recognize(h.buf) {
 		w.Close()
 		return f.decidePlain(h)
 	}
@@ -173,7 +173,7 @@ func (f *File) decidePlain(h *head) error {
 	if err := h.settle(true); err != nil {
 		return err
 	}
-	f.content = &plain{backing: f.backing, length: h.length}
+	f.content = &plain{backing: f.backing}
 	return nil
 }
 

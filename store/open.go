@@ -179,7 +179,7 @@ func (f *File) takesWrites() bool {
 	case *sealed:
 		return false
 	case *plain:
-		return c.length > 0
+		return c.size() > 0
 	}
 	return true
 }
@@ -197,7 +197,7 @@ func (f *File) load(write bool) (content, error) {
 	if !write {
 		r, err := container.Open(f.backing, size, f.store.cache)
 		if errors.Is(err, container.ErrNotContainer) {
-			return &plain{backing: f.backing, length: size}, nil
+			return &plain{backing: f.backing}, nil
 		}
 		if err != nil {
 			return nil, err
@@ -207,7 +207,7 @@ func (f *File) load(write bool) (content, error) {
 	}
 	w, err := container.OpenWriter(f.backing, size, f.store.cache, f.store.encoders)
 	if errors.Is(err, container.ErrNotContainer) {
-		return &plain{backing: f.backing, length: size}, nil
+		return &plain{backing: f.backing}, nil
 	}
 	if err != nil {
 		return nil, err

@@ -9,10 +9,7 @@ import (
 )
 
 // plain is a file whose backing bytes are its logical bytes.
-type plain struct {
-	backing *backing
-	length  int64
-}
+type plain struct{ backing *backing }
 
 func (p *plain) ReadAt(b []byte, off int64) (int, error) { return p.backing.ReadAt(b, off) }
 
@@ -22,9 +19,7 @@ func (p *plain) WriteAt(b []byte, off int64) (int, error) {
 	if off < headWitness && p.beginsLikeContainer(b, off) {
 		return 0, ErrMagic
 	}
-	n, err := p.backing.WriteAt(b, off)
-	p.length = max(p.length, off+int64(n))
-	return n, err
+	return p.backing.WriteAt(b, off)
 }
 
 // headWitness is more than the first bytes by which container.Recognize knows
@@ -42,13 +37,7 @@ func (p *plain) beginsLikeContainer(b []byte, off int64) bool {
 	return container.Recognize(head[:end])
 }
 
-func (p *plain) Truncate(size int64) error {
-	if err := p.backing.Truncate(size); err != nil {
-		return err
-	}
-	p.length = size
-	return nil
-}
+func (p *plain) Truncate(size int64) error { return p.backing.Truncate(size) }
 
 func (p *plain) allocate(off, length int64, keepSize bool) error {
 	mode := uint32(0)
@@ -56,13 +45,19 @@ func (p *plain) allocate(off, length int64, keepSize bool) error {
 		mode = unix.FALLOC_FL_KEEP_SIZE
 	}
 	_, err := retry(func() (int, error) { return 0, unix.Fallocate(p.backing.fd(), mode, off, length) })
-	if err == nil && !keepSize {
-		p.length = max(p.length, off+length)
-	}
 	return err
 }
 
-func (p *plain) size() int64               { return p.length }
+// size asks the backing filesystem: whoever sees the backing directory may
+// append to a plain file there.
+func (p *plain) size() int64 {
+	st, err := p.backing.stat()
+	if err != nil {
+		return 0 // not for an open file
+	}
+	return int64(st.Size)
+}
+
 func (p *plain) flush() error              { return nil }
 func (p *plain) settle(bool) error         { return nil }
 func (p *plain) reader() *container.Reader { return nil }

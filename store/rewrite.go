@@ -44,7 +44,7 @@ func (f *File) better() (form, bool) {
 	}
 	switch c := f.content.(type) {
 	case *plain:
-		if c.length >= containerMin && f.detect() != nil {
+		if c.size() >= containerMin && f.detect() != nil {
 			return form{true, "it holds numbers"}, true
 		}
 	case *saving:

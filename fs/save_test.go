@@ -171,7 +171,11 @@ func TestSmallFilesStayPlain(t *testing.T) {
 func TestPartialWrites(t *testing.T) {
 	m := mountApart(t)
 	weights := realWeights(t)[:3<<20]
-	for seed := range uint64(6) {
+	seeds := uint64(6)
+	if testing.Short() {
+		seeds = 2
+	}
+	for seed := range seeds {
 		r := rand.New(rand.NewPCG(seed, 3))
 		name := fmt.Sprintf("f%d", seed)
 		f, err := os.OpenFile(m.path(name), os.O_RDWR|os.O_CREATE, 0o600)

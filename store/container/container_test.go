@@ -272,6 +272,9 @@ func TestEveryBitFlipped(t *testing.T) {
 	cache := NewCache(1 << 20)
 	for at := range b {
 		for bit := range 8 {
+			if testing.Short() && bit != at%8 {
+				continue
+			}
 			c := bytes.Clone(b)
 			c[at] ^= 1 << bit
 			checkDamaged(t, cache, fmt.Sprintf("bit %d of byte %d", bit, at), c, data, old)

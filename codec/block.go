@@ -49,7 +49,7 @@ func (e *Encoder) appendBlock(dst, b []byte, last bool) []byte {
 		dst = appendBlockHeader(dst, blockRLE, len(b), last)
 		return append(dst, b[0])
 	}
-	if len(b) >= minLiterals && !looksRandom(b) {
+	if len(b) >= minLiterals {
 		if out, ok := e.appendLiterals(dst, b, last); ok {
 			return out
 		}
@@ -65,11 +65,21 @@ func constant(b []byte) bool {
 
 // appendLiterals appends b, which has two different bytes at least, as a
 // compressed block with Huffman coded literals and no sequences. It reports
-// false, and appends nothing, if that would not save enough.
+// false, and appends nothing, if that would not save enough. dst has room for b
+// and headers.
 func (e *Encoder) appendLiterals(dst, b []byte, last bool) ([]byte, bool) {
 	h := &e.huffman
-	countBytes(&h.count, b)
-	bits := h.build()
+	field, isField, worth := h.survey(b)
+	if !worth {
+		return dst, false
+	}
+	bits, f := 0, &field
+	if isField {
+		h.buildField(field)
+		bits = len(b) * field.bits
+	} else {
+		bits, f = h.build(), nil
+	}
 	limit := len(b) - len(b)>>savingShift
 	if bits/8 >= limit {
 		return dst, false
@@ -93,7 +103,9 @@ func (e *Encoder) appendLiterals(dst, b []byte, last bool) ([]byte, bool) {
 	if !ok || len(out)-start-blockHeader+bits/8 >= limit {
 		return dst, false
 	}
-	out = h.appendStreams(out, b, bits)
+	if out, ok = h.appendStreams(out, b, f); !ok {
+		return dst, false
+	}
 	coded := len(out) - literals
 	out = append(out, 0) // no sequences
 	size := len(out) - start - blockHeader

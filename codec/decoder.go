@@ -3,16 +3,16 @@ package codec
 import (
 	"fmt"
 
-	"github.com/klauspost/compress/huff0"
 	"github.com/klauspost/compress/zstd"
 )
 
-// A Decoder reads frames. It keeps scratch memory between them, at most a few
-// MiB, and then allocates nothing. It must not be used by two goroutines at
-// once; make one for each. The zero value is ready for use.
+// A Decoder reads frames. It keeps scratch memory between them, and then
+// allocates nothing: 70 KiB and as much as the longest frame of up to 1 MiB; from
+// the first frame that needs a general decoder on 1 MiB more. It must not be used
+// by two goroutines at once; make one for each. The zero value is ready for use.
 type Decoder struct {
 	content []byte // planes of the frame at hand
-	huffman huff0.Scratch
+	table   decodeTable
 	general *zstd.Decoder // nil until needed
 }
 
@@ -111,26 +111,6 @@ func borrow(planes [][]byte, raw []byte, off int) (from, to int) {
 		to += n
 	}
 	return from, to
-}
-
-// decodeLiterals fills out, as long as the block's content, from its table and
-// streams.
-func (d *Decoder) decodeLiterals(out []byte, blk *block) error {
-	table, streams, err := huff0.ReadTable(blk.coded, &d.huffman)
-	if err != nil {
-		return err
-	}
-	// Both take the number of bytes from the capacity.
-	var got []byte
-	if blk.streams == 1 {
-		got, err = table.Decoder().Decompress1X(out[:0:len(out)], streams)
-	} else {
-		got, err = table.Decoder().Decompress4X(out[:0:len(out)], streams)
-	}
-	if err == nil && len(got) != len(out) {
-		err = fmt.Errorf("%d bytes instead of %d", len(got), len(out))
-	}
-	return err
 }
 
 // decodeGeneral fills dst with the content of frame by a general zstd decoder.

@@ -51,9 +51,17 @@
 //	I16            0x01   2, 0              high byte | low byte
 //	I32, I64       0x02   4, 0  0x03  8, 0  one plane for each byte
 //	BF16           0x05   2, 1              exponent | mantissa 7, sign
+//	            or 0x0d   2, 3              exponent 6 (low bits), mantissa 2 | mantissa 5, sign, exponent 2
 //	F16            0x05   2, 1              exponent 5, mantissa 3 | mantissa 7, sign
 //	F32            0x06   4, 1              exponent | mantissa | mantissa | mantissa 7, sign
+//	            or 0x0e   4, 3              exponent 6, mantissa 2 | mantissa | mantissa | mantissa 5, sign, exponent 2
 //	F64            0x13   8, 4              exponent 8 (low bits) | six of mantissa | mantissa 4, sign, exponent 3 (high bits)
+//
+// Of BF16 and F32, long frames with hardly any exponents but those that share
+// their two highest bits, as weights below 2 do, are rotated by 3: a Huffman code
+// loses less on larger symbols (bf16 weights become 0.5 % smaller), and the two
+// bits cost nothing in the lowest plane, which becomes a code of 6 bits for each
+// byte.
 //
 // A complex number of two F32 is coded as F32. The three high bits of an F64's
 // exponent hardly vary, so they join the sign in the lowest plane.
@@ -79,14 +87,28 @@
 //	             own, in four streams from    + streams + 1 B (0x00: no sequences)
 //	             1024 bytes on, else in one
 //
-// where a compressed block is only taken if it saves more than 1/128 of the
-// bytes: less would not pay for the time to read it. A frame is never longer
-// than [MaxFrameSize] of its content. The zero-length frame is one raw block.
+// where codes fit the bytes, or a sample of them if there are many, and a
+// compressed block is only taken if it saves more than 1/128 of the bytes: less
+// would not pay for the time to read it. Elements of which no byte seems to gain
+// anything are not regrouped: their plan is 0. A frame is never longer than
+// [MaxFrameSize] of its content. The zero-length frame is one raw block.
+//
+// Where some bits of the bytes of a block never change and all others, in one
+// piece, take every value about as often, the codes are those bits themselves.
+// Such streams are packed bits, and are read and written as such.
 //
 // Decoders know these shapes and read them directly. A frame with any other
 // block, such as one with sequences, goes to a general zstd decoder, so frames
 // made by other encoders are read too, as long as they state a content size.
 // Every decode is bounded by the length that the caller recorded.
+//
+// # Kernels
+//
+// Regrouping, counting, coding and decoding have kernels in assembly, chosen when
+// the program starts: for AVX-512 (F, BW, DQ, VBMI, VBMI2), for AVX2 and BMI2, and
+// functions in Go for all other processors. All of them give the same bytes. go
+// generate writes the assembly; the generator, internal/asm, is a module of its
+// own.
 //
 // # Streams
 //

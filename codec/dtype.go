@@ -44,8 +44,8 @@ func (d DType) Valid() bool { return int(d) < len(dtypes) }
 // Size returns the size of one element in bytes; 1 for an invalid DType.
 func (d DType) Size() int { return d.Plan().Width() }
 
-// Plan returns the plan by which elements of this type are coded. An invalid
-// DType is coded as Bytes.
+// Plan returns the plan by which elements of this type are usually coded;
+// [Encoder.AppendFrame] may find a better one. An invalid DType is coded as Bytes.
 func (d DType) Plan() Plan {
 	if !d.Valid() {
 		return 0

@@ -28,14 +28,17 @@ func MaxFrameSize(n int) int {
 	return n + frameHeader + blockHeader*(n/maxBlock+maxWidth+1)
 }
 
-// An Encoder makes frames. It keeps scratch memory between them, at most a few
-// MiB, and then allocates nothing. It must not be used by two goroutines at
-// once; make one for each. The zero value is ready for use.
+// An Encoder makes frames. It keeps scratch memory between them, and then
+// allocates nothing: 20 KiB, as much as the longest frame of up to 1 MiB, and at
+// most 45 KiB for a stream that nearly fills a block; from the first frame of
+// [Bytes] on 3.5 MiB more. It must not be used by two goroutines at once; make
+// one for each. The zero value is ready for use.
 type Encoder struct {
-	content []byte // planes of the frame at hand
-	other   []byte // a second attempt at the frame at hand
-	huffman huffman
-	general *zstd.Encoder // nil until needed
+	content  []byte // planes of the frame at hand
+	other    []byte // a second attempt at the frame at hand
+	huffman  huffman
+	elements elementSample
+	general  *zstd.Encoder // nil until needed
 }
 
 // NewEncoder returns an Encoder.
@@ -52,20 +55,39 @@ func (e *Encoder) AppendFrame(dst, src []byte, d DType) (frame []byte, plan Plan
 	if len(src) > MaxContent {
 		panic(fmt.Sprintf("codec: %d bytes in one frame, the most is %d", len(src), MaxContent))
 	}
-	plan = d.Plan()
-	if d == Bytes || !d.Valid() {
-		return e.appendGeneral(dst, src), plan
+	plan, random := e.elements.choosePlan(src, d)
+	if random {
+		return appendStored(dst, src), 0
 	}
-	// A stream is stored in words, so leave room for one beyond the frame.
-	dst = slices.Grow(dst, MaxFrameSize(len(src))+8)
+	return e.appendFrame(dst, src, d, plan), plan
+}
+
+// appendStored appends a frame of raw blocks.
+func appendStored(dst, src []byte) []byte {
+	dst = slices.Grow(dst, MaxFrameSize(len(src)))
+	return appendRaw(appendFrameHeader(dst, len(src)), src, true)
+}
+
+// appendFrame is AppendFrame with a plan.
+func (e *Encoder) appendFrame(dst, src []byte, d DType, plan Plan) []byte {
+	if d == Bytes || !d.Valid() {
+		if looksRandom(src) {
+			// To copy it first brings it into the cache.
+			if out := appendStored(dst, src); !hasRepeats(src) {
+				return out
+			}
+		}
+		return e.appendGeneral(dst, src)
+	}
+	dst = slices.Grow(dst, MaxFrameSize(len(src)))
 	if plan == 0 {
-		return e.appendPlanes(dst, src, 1), plan
+		return e.appendPlanes(dst, src, 1)
 	}
 	e.content = resize(e.content, len(src))
 	plan.split(e.content, src)
 	dst = e.appendPlanes(dst, e.content, plan.Width())
 	e.content = release(e.content)
-	return dst, plan
+	return dst
 }
 
 // appendPlanes appends a frame of which each block lies within one plane.
@@ -109,7 +131,8 @@ func (e *Encoder) appendGeneral(dst, src []byte) []byte {
 	dst = e.general.EncodeAll(src, dst)
 	// The general encoder stores blocks that shrink by less than 1/16.
 	if len(dst)-start > len(src)-len(src)/16 {
-		e.other = e.appendPlanes(e.other[:0], src, 1)
+		e.other = slices.Grow(e.other[:0], MaxFrameSize(len(src)))
+		e.other = e.appendPlanes(e.other, src, 1)
 		if len(e.other) <= len(dst)-start {
 			dst = append(dst[:start], e.other...)
 		}

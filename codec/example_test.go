@@ -53,7 +53,7 @@ func ExampleCompress() {
 }
 
 func ExampleEncoder() {
-	tensor := halves(10000)
+	tensor := halves(1000)
 	frame, plan := codec.NewEncoder().AppendFrame(nil, tensor, codec.BF16)
 	fmt.Println(plan)
 

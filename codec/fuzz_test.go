@@ -48,6 +48,25 @@ func seeds(t *testing.T) map[string]map[string][]any {
 		all["FuzzDecodeFrame"][d.String()+"-four"] = []any{frame, byte(plan), uint32(len(src))}
 		all["FuzzRoundTrip"][d.String()+"-four"] = []any{src, byte(d)}
 	}
+	// Fields, in one stream and in four; entries of several bytes; and both, in
+	// the planes of a rotation by 3.
+	sixBits := randomBytes(2000, 1)
+	for i := range sixBits {
+		sixBits[i] = sixBits[i]>>2 | 0x40
+	}
+	for name, in := range map[string]struct {
+		d   DType
+		src []byte
+	}{
+		"field-one":  {F8, sixBits[:700]},
+		"field-four": {F8, sixBits},
+		"several":    {F8, skewed(5000, 12, 1.5)},
+		"narrow":     {BF16, weights(BF16, 2*sampleFrom)},
+	} {
+		frame, plan := e.AppendFrame(nil, in.src, in.d)
+		all["FuzzDecodeFrame"][name] = []any{frame, byte(plan), uint32(len(in.src))}
+		all["FuzzRoundTrip"][name] = []any{in.src, byte(in.d)}
+	}
 	all["FuzzRoundTrip"]["empty"] = []any{[]byte{}, byte(0)}
 	all["FuzzDecodeFrame"]["empty"] = []any{[]byte{}, byte(0), uint32(0)}
 	all["FuzzDecompress"]["empty"] = []any{[]byte{}, byte(0), uint32(0)}

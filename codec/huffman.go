@@ -18,15 +18,20 @@ const (
 
 // A symbolCode is the Huffman code of a byte value: the low n bits of code.
 type symbolCode struct {
-	code uint16
-	n    uint8
+	code, n uint16
 }
+
+// A codeTable holds the same for kernels that look up bytes: first the lowest 8
+// bits of each value's code; then, in the low four bits, the code's length, and
+// in the high four the rest of the code.
+type codeTable [512]byte
 
 // A huffman builds a Huffman code for a block and writes streams with it. The
 // zero value is ready for use.
 type huffman struct {
 	count   [256]uint32     // occurrences of each byte value in the block
 	codes   [256]symbolCode // n is 0 for values that do not occur
+	table   codeTable       // the same
 	sorted  [256]uint32     // occurring values by count: count<<8 | value
 	lengths [256]int        // code lengths in the order of sorted
 	maxBits int             // longest code of this block
@@ -34,9 +39,55 @@ type huffman struct {
 	weights [256]byte       // of the values, as the description has them
 	fse     fse.Scratch
 
+	coarse, others [256]uint32 // what survey counts
+	stream         []byte      // a stream for which there might be no room
+
 	// Lists of limit.
 	level, next [512]uint32
 	isLeaf      [maxCodeBits][512]bool
+}
+
+// survey counts the values in b, of a long one by samples, so that each that
+// occurs has a count. It reports false for bytes that look random. If an optimal
+// code is a field, it returns that instead of counts.
+func (h *huffman) survey(b []byte) (f field, isField, worth bool) {
+	n := len(b)
+	if n < sampleFrom {
+		countBytes(&h.count, b)
+		clear(h.others[:])
+		f, isField = flatField(&h.count, &h.others, n)
+		return f, isField, true
+	}
+	if looksRandom(b) {
+		return f, false, false
+	}
+	n = countSample(&h.coarse, b, coarseStep)
+	countOthers(&h.others, b, &h.coarse)
+	if f, isField = flatField(&h.coarse, &h.others, n); isField {
+		return f, true, true
+	}
+	occurring := 0
+	for v, c := range h.coarse {
+		if c != 0 || h.others[v] != 0 {
+			occurring++
+		}
+	}
+	if occurring > manyValues {
+		countBytes(&h.count, b)
+		return f, false, true
+	}
+	countSample(&h.count, b, fineStep)
+	for v := range h.count {
+		switch {
+		case h.others[v] != 0:
+			h.count[v] = h.others[v]
+		case h.count[v] != 0:
+			h.count[v] = h.count[v] * fineStep / sampleRun
+		default:
+			h.count[v] = h.coarse[v] * coarseStep / sampleRun
+		}
+	}
+	return f, false, true
 }
 
 // build sets the codes for the counts, which hold at least two values, and
@@ -73,7 +124,7 @@ func (h *huffman) build() (bits int) {
 		next[n-1] = (next[n] + perLength[n]) >> 1
 	}
 	for i, s := range sorted {
-		h.codes[byte(s)].n = uint8(lengths[i])
+		h.codes[byte(s)].n = uint16(lengths[i])
 		bits += lengths[i] * int(s>>8)
 	}
 	for v := range h.symbols {
@@ -82,6 +133,8 @@ func (h *huffman) build() (bits int) {
 			c.code = next[c.n]
 			next[c.n]++
 		}
+		h.table[v] = byte(c.code)
+		h.table[256+v] = byte(c.code>>8)<<4 | byte(c.n)
 	}
 	return bits
 }
@@ -180,6 +233,17 @@ func (h *huffman) limit(sorted []uint32, lengths []int) {
 	}
 }
 
+// buildField sets the codes of f.
+func (h *huffman) buildField(f field) {
+	clear(h.codes[:])
+	for i := range 1 << f.bits {
+		v := int(f.base) | i<<f.shift
+		h.codes[v] = symbolCode{uint16(i), uint16(f.bits)}
+		h.symbols = v + 1
+	}
+	h.maxBits = f.bits
+}
+
 // appendTable appends the description of the codes (RFC 8878, section 4.2.1).
 // It reports false if they cannot be described.
 func (h *huffman) appendTable(dst []byte) ([]byte, bool) {
@@ -217,38 +281,65 @@ func (h *huffman) appendTable(dst []byte) ([]byte, bool) {
 	return dst, true
 }
 
-// appendStreams appends src, coded, to dst: as one stream, or as four and their
-// jump table. bits is the result of build.
-func (h *huffman) appendStreams(dst, src []byte, bits int) []byte {
-	// The kernel stores 8 bytes at a time.
-	dst = slices.Grow(dst, bits/8+jumpTable+4+8)
-	out := dst[:cap(dst)]
-	pos := len(dst)
+// appendStreams appends src, coded by f or else with the codes of build, to dst:
+// as one stream, or as four and their jump table. It reports false if there is no
+// room for them.
+func (h *huffman) appendStreams(dst, src []byte, f *field) ([]byte, bool) {
 	if len(src) <= maxOneStream {
-		pos += encodeStream(out[pos:], src, &h.codes)
-		return out[:pos]
+		return h.appendStream(dst, src, f)
 	}
-	jump := out[pos : pos+jumpTable]
-	pos += jumpTable
 	part := (len(src) + 3) / 4
-	for i := range 3 {
-		n := encodeStream(out[pos:], src[:part], &h.codes)
-		binary.LittleEndian.PutUint16(jump[2*i:], uint16(n))
-		src = src[part:]
-		pos += n
+	at := len(dst)
+	dst = append(dst, make([]byte, jumpTable)...)
+	for k := range 4 {
+		from := len(dst)
+		var ok bool
+		if dst, ok = h.appendStream(dst, src[k*part:min((k+1)*part, len(src))], f); !ok {
+			return dst, false
+		}
+		if k < 3 {
+			binary.LittleEndian.PutUint16(dst[at+2*k:], uint16(len(dst)-from))
+		}
 	}
-	pos += encodeStream(out[pos:], src, &h.codes)
-	return out[:pos]
+	return dst, true
+}
+
+// appendStream appends src, coded, to dst, if it has room for that and 8 bytes
+// more: kernels store words.
+func (h *huffman) appendStream(dst, src []byte, f *field) ([]byte, bool) {
+	pos, room := len(dst), cap(dst)-len(dst)
+	most := len(src)*h.maxBits/8 + 1 + 8
+	if most <= room {
+		return dst[:pos+h.encode(dst[pos:cap(dst)], src, f)], true
+	}
+	h.stream = resize(h.stream, most)
+	n := h.encode(h.stream, src, f)
+	if n+8 > room {
+		return dst, false
+	}
+	return append(dst, h.stream[:n]...), true
+}
+
+// encode writes the stream of src to dst and returns its length.
+func (h *huffman) encode(dst, src []byte, f *field) int {
+	if f != nil {
+		return f.pack(dst, src)
+	}
+	return h.encodeStream(dst, src)
 }
 
 // encodeStream writes the codes of src to dst and returns the number of bytes.
 // A stream is read from its end, so the last byte comes first, and a 1 bit
 // follows the first byte's code (RFC 8878, section 4.2.2). dst has room for the
 // stream and 8 bytes more.
-func encodeStream(dst, src []byte, codes *[256]symbolCode) int {
-	var acc uint64
-	var n uint // bits in acc
-	pos := 0
+func (h *huffman) encodeStream(dst, src []byte) int {
+	rest, pos, acc, n := h.encodeStreamVector(dst, src)
+	return encodeStreamGo(dst, src[:rest], &h.codes, pos, acc, n)
+}
+
+// encodeStreamGo writes the codes of src, and the 1 bit, to dst, of which pos
+// bytes and n bits, less than 8, are written already: those in acc.
+func encodeStreamGo(dst, src []byte, codes *[256]symbolCode, pos int, acc uint64, n uint) int {
 	i := len(src)
 	for ; i&3 != 0; i-- {
 		c := codes[src[i-1]]

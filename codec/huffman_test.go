@@ -68,7 +68,7 @@ func TestHuffmanCodes(t *testing.T) {
 }
 
 // TestHuffmanIsOptimal compares with huff0, whose limit of lengths is a
-// heuristic.
+// heuristic, but which counts all bytes.
 func TestHuffmanIsOptimal(t *testing.T) {
 	var e Encoder
 	var s huff0.Scratch
@@ -80,13 +80,13 @@ func TestHuffmanIsOptimal(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ours, ok := e.appendLiterals(nil, plane, true)
+		ours, ok := e.appendLiterals(make([]byte, 0, len(plane)), plane, true)
 		if !ok {
 			t.Fatalf("%v: not coded", d)
 		}
 		const headers = blockHeader + 5 + 1
 		t.Logf("%v: %d bytes, huff0 %d", d, len(ours)-headers, len(theirs))
-		if len(ours)-headers > len(theirs) {
+		if 1000*(len(ours)-headers) > 1001*len(theirs) {
 			t.Errorf("%v: %d bytes, huff0 makes %d", d, len(ours)-headers, len(theirs))
 		}
 	}

@@ -1,6 +1,9 @@
 package codec
 
-import "testing"
+import (
+	"strconv"
+	"testing"
+)
 
 const benchBytes = FrameSize
 
@@ -59,12 +62,142 @@ func BenchmarkCountBytes(b *testing.B) {
 	}
 }
 
-func BenchmarkLooksRandom(b *testing.B) {
+func BenchmarkCountSample(b *testing.B) {
 	src := randomBytes(128<<10, 1)
+	var count [256]uint32
+	for _, step := range []int{probeStep, coarseStep, fineStep} {
+		b.Run(strconv.Itoa(step), func(b *testing.B) {
+			b.SetBytes(128 << 10)
+			for b.Loop() {
+				countSample(&count, src, step)
+			}
+		})
+	}
+}
+
+func BenchmarkCountOthers(b *testing.B) {
+	src := weights(F8, 128<<10)
+	var count, others [256]uint32
+	countSample(&count, src, coarseStep)
 	b.SetBytes(128 << 10)
 	for b.Loop() {
-		if !looksRandom(src) {
-			b.Fatal("random bytes do not look random")
+		countOthers(&others, src, &count)
+	}
+}
+
+// benchPlanes runs f for planes as exponents, after a rotation by 1 and by 3,
+// and random bytes of 7.5 bits make them.
+func benchPlanes(b *testing.B, f func(b *testing.B, src []byte)) {
+	for _, c := range []struct {
+		name string
+		src  []byte
+	}{
+		{"exponents", skewed(32<<10, 20, 2)},
+		{"narrow", skewed(32<<10, 70, 1.07)},
+		{"flat", flat(F8, 32<<10)},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			b.SetBytes(int64(len(c.src)))
+			f(b, c.src)
+		})
+	}
+}
+
+func BenchmarkBuildCode(b *testing.B) {
+	benchPlanes(b, func(b *testing.B, src []byte) {
+		h := codesOf(src)
+		for b.Loop() {
+			h.build()
 		}
+	})
+}
+
+func BenchmarkEncodeStream(b *testing.B) {
+	benchPlanes(b, func(b *testing.B, src []byte) {
+		h := codesOf(src)
+		dst := make([]byte, 2*len(src))
+		for b.Loop() {
+			h.encodeStream(dst, src)
+		}
+	})
+}
+
+func BenchmarkBuildTable(b *testing.B) {
+	benchPlanes(b, func(b *testing.B, src []byte) {
+		h := codesOf(src)
+		table, _ := h.appendTable(nil)
+		d := new(decodeTable)
+		for b.Loop() {
+			if _, err := d.read(table); err != nil {
+				b.Fatal(err)
+			}
+			d.build(mostSymbols)
+		}
+	})
+}
+
+func BenchmarkDecodeStreams(b *testing.B) {
+	benchPlanes(b, func(b *testing.B, src []byte) {
+		e, z := NewEncoder(), NewDecoder()
+		frame, _ := e.AppendFrame(nil, src, F8)
+		got := make([]byte, len(src))
+		for b.Loop() {
+			if err := z.DecodeFrame(got, frame, 0); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+func BenchmarkPack(b *testing.B) {
+	for _, width := range []int{1, 4, 6, 7} {
+		b.Run(strconv.Itoa(width), func(b *testing.B) {
+			f := field{bits: width}
+			src, dst := randomBytes(32<<10, 1), make([]byte, 33<<10)
+			b.SetBytes(32 << 10)
+			for b.Loop() {
+				f.pack(dst, src)
+			}
+		})
+	}
+}
+
+func BenchmarkUnpack(b *testing.B) {
+	for _, width := range []int{1, 4, 6, 7} {
+		b.Run(strconv.Itoa(width), func(b *testing.B) {
+			f := field{bits: width}
+			dst, src := make([]byte, 32<<10), randomBytes(33<<10, 1)
+			b.SetBytes(32 << 10)
+			for b.Loop() {
+				f.unpack(dst, src)
+			}
+		})
+	}
+}
+
+func BenchmarkChoosePlan(b *testing.B) {
+	src := weights(BF16, FrameSize)
+	b.SetBytes(FrameSize)
+	for b.Loop() {
+		new(elementSample).choosePlan(src, BF16)
+	}
+}
+
+func BenchmarkHasRepeats(b *testing.B) {
+	src := randomBytes(FrameSize, 1)
+	b.SetBytes(FrameSize)
+	for b.Loop() {
+		if hasRepeats(src) {
+			b.Fatal("random bytes have repeats")
+		}
+	}
+}
+
+// BenchmarkMemcpy is the limit of what any kernel can do.
+func BenchmarkMemcpy(b *testing.B) {
+	src, dst := randomBytes(FrameSize, 1), make([]byte, FrameSize)
+	b.SetBytes(FrameSize)
+	for b.Loop() {
+		copy(dst, src)
 	}
 }

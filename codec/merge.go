@@ -5,10 +5,31 @@ import (
 	"math/bits"
 )
 
-// merge2 undoes split2: it fills dst with the 2-byte elements whose bytes are in
+// merge undoes split: it fills dst with the elements whose bytes are in planes,
+// each rotated right by rot bits.
+func merge(dst []byte, planes *[maxWidth][]byte, width, rot int) {
+	done := mergeVector(dst, planes, width, rot)
+	var p [maxWidth][]byte
+	for k := range width {
+		p[k] = planes[k][done:]
+	}
+	dst = dst[done*width:]
+	switch width {
+	case 1:
+		rotateBytes(dst, p[0], (8-rot)%8)
+	case 2:
+		merge2Go(dst, p[0], p[1], rot)
+	case 4:
+		merge4Go(dst, p[0], p[1], p[2], p[3], rot)
+	case 8:
+		merge8Go(dst, &p, rot)
+	}
+}
+
+// merge2Go undoes split2Go: it fills dst with the 2-byte elements whose bytes are in
 // p0 and p1, each element rotated right by rot bits. The planes have the same
 // length, and dst is as long as both.
-func merge2(dst, p0, p1 []byte, rot int) {
+func merge2Go(dst, p0, p1 []byte, rot int) {
 	n := len(p0)
 	back := (16 - rot) & 15
 	r, low := uint(back), uint64(ones16*(1<<back-1))
@@ -29,8 +50,8 @@ func merge2(dst, p0, p1 []byte, rot int) {
 	}
 }
 
-// merge4 is merge2 for elements of 4 bytes and as many planes.
-func merge4(dst, p0, p1, p2, p3 []byte, rot int) {
+// merge4Go is merge2Go for elements of 4 bytes and as many planes.
+func merge4Go(dst, p0, p1, p2, p3 []byte, rot int) {
 	n := len(p0)
 	back := (32 - rot) & 31
 	r, low := uint(back), uint64(ones32*(1<<back-1))
@@ -58,8 +79,8 @@ func merge4(dst, p0, p1, p2, p3 []byte, rot int) {
 	}
 }
 
-// merge8 is merge2 for elements of 8 bytes and as many planes.
-func merge8(dst []byte, planes *[8][]byte, rot int) {
+// merge8Go is merge2Go for elements of 8 bytes and as many planes.
+func merge8Go(dst []byte, planes *[8][]byte, rot int) {
 	n := len(planes[0])
 	i := 0
 	var v [8]uint64

@@ -59,41 +59,21 @@ func (p Plan) String() string {
 // split writes the content that the plan makes of src to dst, which has the
 // same length and does not overlap it.
 func (p Plan) split(dst, src []byte) {
-	w, rot := p.Width(), p.Rotation()
+	w := p.Width()
 	n := len(src) / w
-	body := src[:n*w]
-	switch w {
-	case 1:
-		rotateBytes(dst[:n], body, rot)
-	case 2:
-		split2(dst[:n], dst[n:2*n], body, rot)
-	case 4:
-		split4(dst[:n], dst[n:2*n], dst[2*n:3*n], dst[3*n:4*n], body, rot)
-	case 8:
-		var planes [8][]byte
-		for i := range planes {
-			planes[i] = dst[i*n : (i+1)*n]
-		}
-		split8(&planes, body, rot)
+	var planes [maxWidth][]byte
+	for k := range w {
+		planes[k] = dst[k*n : (k+1)*n]
 	}
+	split(&planes, src[:n*w], w, p.Rotation())
 	copy(dst[n*w:], src[n*w:])
 }
 
 // merge undoes split: it fills dst from the planes, each of len(dst)/Width
 // bytes, and the tail. None of them overlaps dst.
 func (p Plan) merge(dst []byte, planes *[maxWidth][]byte, tail []byte) {
-	w, rot := p.Width(), p.Rotation()
+	w := p.Width()
 	n := len(dst) / w
-	body := dst[:n*w]
-	switch w {
-	case 1:
-		rotateBytes(body, planes[0], (8-rot)%8)
-	case 2:
-		merge2(body, planes[0], planes[1], rot)
-	case 4:
-		merge4(body, planes[0], planes[1], planes[2], planes[3], rot)
-	case 8:
-		merge8(body, planes, rot)
-	}
+	merge(dst[:n*w], planes, w, p.Rotation())
 	copy(dst[n*w:], tail)
 }

@@ -58,10 +58,33 @@ func rotateBytes(dst, src []byte, rot int) {
 	}
 }
 
-// split2 writes byte 0 and byte 1 of the 2-byte elements of src, each element
+// split writes the bytes of the elements of src, of width bytes each, to as many
+// planes, each element rotated left by rot bits. The planes have the same
+// length, and src is as long as all. What vector kernels leave is done by the
+// functions below, which would do all of it in the same way.
+func split(planes *[maxWidth][]byte, src []byte, width, rot int) {
+	done := splitVector(planes, src, width, rot)
+	var p [maxWidth][]byte
+	for k := range width {
+		p[k] = planes[k][done:]
+	}
+	src = src[done*width:]
+	switch width {
+	case 1:
+		rotateBytes(p[0], src, rot)
+	case 2:
+		split2Go(p[0], p[1], src, rot)
+	case 4:
+		split4Go(p[0], p[1], p[2], p[3], src, rot)
+	case 8:
+		split8Go(&p, src, rot)
+	}
+}
+
+// split2Go writes byte 0 and byte 1 of the 2-byte elements of src, each element
 // rotated left by rot bits, to p0 and p1. The planes have the same length, and
 // src is as long as both.
-func split2(p0, p1, src []byte, rot int) {
+func split2Go(p0, p1, src []byte, rot int) {
 	n := len(p0)
 	r, low := uint(rot), uint64(ones16*(1<<rot-1))
 	i := 0
@@ -81,8 +104,8 @@ func split2(p0, p1, src []byte, rot int) {
 	}
 }
 
-// split4 is split2 for elements of 4 bytes and as many planes.
-func split4(p0, p1, p2, p3, src []byte, rot int) {
+// split4Go is split2Go for elements of 4 bytes and as many planes.
+func split4Go(p0, p1, p2, p3, src []byte, rot int) {
 	n := len(p0)
 	r, low := uint(rot), uint64(ones32*(1<<rot-1))
 	i := 0
@@ -109,8 +132,8 @@ func split4(p0, p1, p2, p3, src []byte, rot int) {
 	}
 }
 
-// split8 is split2 for elements of 8 bytes and as many planes.
-func split8(planes *[8][]byte, src []byte, rot int) {
+// split8Go is split2Go for elements of 8 bytes and as many planes.
+func split8Go(planes *[8][]byte, src []byte, rot int) {
 	n := len(planes[0])
 	i := 0
 	var v [8]uint64

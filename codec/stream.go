@@ -38,7 +38,7 @@ func Compress(dst, src []byte, d DType) ([]byte, error) {
 	e := encoders.Get().(*Encoder)
 	defer encoders.Put(e)
 
-	plan := d.Plan()
+	plan, _ := e.elements.choosePlan(src, d)
 	dst = binary.LittleEndian.AppendUint32(dst, streamSkippable)
 	dst = binary.LittleEndian.AppendUint32(dst, streamHeader-8)
 	dst = append(dst, streamMagic...)
@@ -48,7 +48,7 @@ func Compress(dst, src []byte, d DType) ([]byte, error) {
 	dst = binary.LittleEndian.AppendUint64(dst, xxhash.Sum64(src))
 	for len(src) > 0 {
 		n := min(len(src), FrameSize)
-		dst, _ = e.AppendFrame(dst, src[:n], d)
+		dst = e.appendFrame(dst, src[:n], d, plan)
 		src = src[n:]
 	}
 	return dst, nil

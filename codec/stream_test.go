@@ -29,8 +29,9 @@ func TestStreamRoundTrip(t *testing.T) {
 			t.Fatalf("%d bytes: Decompress gives other bytes", len(src))
 		}
 
-		want := planned(d.Plan(), src[:min(len(src), FrameSize)])
-		want = append(want, planned(d.Plan(), src[len(want):])...)
+		plan := Plan(stream[18])
+		want := planned(plan, src[:min(len(src), FrameSize)])
+		want = append(want, planned(plan, src[len(want):])...)
 		if content, err := stock.DecodeAll(stream, nil); err != nil || !bytes.Equal(content, want) {
 			t.Fatalf("%d bytes: stock decoder gives other bytes, error %v", len(src), err)
 		}

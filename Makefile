@@ -17,7 +17,7 @@ GOTEST = export MITHRILFS_PYTHON; MITHRILFS_PYTHON=$$(.ci/setup) && go test -tim
 
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
-.PHONY: help build demo test unit race single python fuzz lint bench install clean
+.PHONY: help build demo test unit race single python fuzz lint bench gobench install clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -33,13 +33,13 @@ test: lint build unit race single python ## everything that must pass
 unit: ## all Go tests
 	$(GOTEST) ./...
 
-race: ## all Go tests under the race detector
-	$(GOTEST) -race ./...
+race: ## all Go tests under the race detector, with smaller corpora
+	$(GOTEST) -race -short ./...
 
 # One CPU finds waits that only another running goroutine would end. It is no
 # input to go test's cache, hence -count=1.
-single: ## all Go tests on one CPU
-	export GOMAXPROCS=1; $(GOTEST) -count=1 ./...
+single: ## all Go tests on one CPU, with smaller corpora
+	export GOMAXPROCS=1; $(GOTEST) -count=1 -short ./...
 
 python: ## tests of the Python scripts
 	@py=$$(.ci/setup) && find docs testdata -name '*_test.py' | sort | while read -r t; do \
@@ -61,7 +61,10 @@ $(GOLANGCI):
 	GOBIN=$@.tmp go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
 	mv $@.tmp/golangci-lint $@ && rm -rf $@.tmp
 
-bench: ## Go benchmarks matching BENCH
+bench: ## compare the codec with its peers; BENCH_QUICK=1 is shorter
+	@testdata/bench/run
+
+gobench: ## Go benchmarks matching BENCH
 	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
 
 install: build ## install under DESTDIR/PREFIX, with shell completions
@@ -73,4 +76,4 @@ install: build ## install under DESTDIR/PREFIX, with shell completions
 	bin/mithrilfs completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/mithrilfs.fish
 
 clean: ## remove what build made
-	rm -rf bin
+	rm -rf bin .bench

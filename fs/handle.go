@@ -56,10 +56,10 @@ func (n *node) Open(_ context.Context, flags uint32) (fusefs.FileHandle, uint32,
 
 func openMode(flags uint32) store.Mode {
 	switch {
-	case flags&unix.O_ACCMODE == unix.O_RDONLY:
-		return store.Read // the kernel sends O_TRUNC only with write access
 	case flags&unix.O_TRUNC != 0:
-		return store.Truncate
+		return store.Truncate // with O_RDONLY too, as on any Linux filesystem
+	case flags&unix.O_ACCMODE == unix.O_RDONLY:
+		return store.Read
 	}
 	return store.Write
 }

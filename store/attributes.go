@@ -119,6 +119,9 @@ func (s *Store) onInode(op, rel string, key Key, open func(fd int) error, named 
 
 // Getxattr reads one extended attribute into dest.
 func (s *Store) Getxattr(rel, attr string, dest []byte) (n int, err error) {
+	if err := clientXattr(attr); err != nil {
+		return 0, s.root.fail("getxattr", rel, err)
+	}
 	err = s.onPath("getxattr", rel, func(path string) (err error) {
 		n, err = unix.Getxattr(path, attr, dest)
 		return err
@@ -126,11 +129,27 @@ func (s *Store) Getxattr(rel, attr string, dest []byte) (n int, err error) {
 	return n, err
 }
 
+// xattrListMax is the kernel's XATTR_LIST_MAX.
+const xattrListMax = 64 << 10
+
 // Listxattr reads the names of all extended attributes into dest.
 func (s *Store) Listxattr(rel string, dest []byte) (n int, err error) {
-	err = s.onPath("listxattr", rel, func(path string) (err error) {
-		n, err = unix.Listxattr(path, dest)
-		return err
+	err = s.onPath("listxattr", rel, func(path string) error {
+		all := make([]byte, xattrListMax)
+		size, err := unix.Listxattr(path, all)
+		if err != nil {
+			return err
+		}
+		names := visibleXattrs(all[:size])
+		n = len(names)
+		if len(dest) == 0 {
+			return nil // only the size was asked for
+		}
+		if n > len(dest) {
+			return unix.ERANGE
+		}
+		copy(dest, names)
+		return nil
 	})
 	return n, err
 }
@@ -140,6 +159,9 @@ func (s *Store) Setxattr(rel, attr string, value []byte, flags int) error {
 	if err := s.writable("setxattr", rel); err != nil {
 		return err
 	}
+	if clientXattr(attr) != nil {
+		return s.root.fail("setxattr", rel, unix.EPERM)
+	}
 	return s.onPath("setxattr", rel, func(path string) error { return unix.Setxattr(path, attr, value, flags) })
 }
 
@@ -147,6 +169,9 @@ func (s *Store) Setxattr(rel, attr string, value []byte, flags int) error {
 func (s *Store) Removexattr(rel, attr string) error {
 	if err := s.writable("removexattr", rel); err != nil {
 		return err
+	}
+	if err := clientXattr(attr); err != nil {
+		return s.root.fail("removexattr", rel, err)
 	}
 	return s.onPath("removexattr", rel, func(path string) error { return unix.Removexattr(path, attr) })
 }

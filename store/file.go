@@ -39,9 +39,13 @@ type File struct {
 	// synced: an fsync promised that what is in the backing file stays there.
 	synced bool
 	lost   error // the sync that failed
+	broken error // the write that failed since the file was emptied
 	// replacing: the name still leads to the inode that was there before the
 	// file was emptied, and backing is the sibling that will take its place.
 	replacing *replacement
+	// kept are inodes without a name that must not go as long as the file is
+	// open: their number is the one that clients know.
+	kept []*backing
 	// dir is the directory in which the name is not durable yet, or nil.
 	dir *os.File
 }
@@ -117,6 +121,7 @@ func (f *File) WriteAt(p []byte, off int64) (int, error) {
 		}
 		if err != nil {
 			f.touch()
+			f.broken = err
 			return done, f.fail("write", err)
 		}
 	}
@@ -149,6 +154,7 @@ func (f *File) decide(h *head) error {
 		}
 	}
 	f.content = s
+	f.backing.mark()
 	f.store.log.Debug("writing a container", "file", f.name, "format", s.layout.Format())
 	_, err := s.WriteAt(h.buf, 0)
 	return err
@@ -240,8 +246,9 @@ func (f *File) restart() error {
 	if f.content != nil {
 		f.content.close()
 	}
+	f.backing.unmark()
 	f.content = &head{backing: f.backing}
-	f.synced, f.lost = false, nil
+	f.synced, f.lost, f.broken = false, nil, nil
 	f.touch()
 	return nil
 }
@@ -282,6 +289,13 @@ func (f *File) Sync(metadata bool) error {
 	}
 	f.synced = f.synced || err == nil
 	return f.fail("sync", err)
+}
+
+// lostError is the sync that failed: what it lost must not get a name.
+func (f *File) lostError() error {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.fail("sync", f.lost)
 }
 
 // syncBacking fails for ever once it has failed: the kernel reports lost pages

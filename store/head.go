@@ -1,6 +1,8 @@
 package store
 
 import (
+	"bytes"
+
 	"github.com/mithrilfs/mithrilfs/store/container"
 	"github.com/mithrilfs/mithrilfs/store/layout"
 )
@@ -46,7 +48,7 @@ func (h *head) decided() bool {
 
 // choose returns how the file is to be stored: nil for plain.
 func (h *head) choose(src layout.Source) layout.Layout {
-	if container.Recognize(h.buf) {
+	if container.Recognize(h.buf) || endsLikeContainer(bytes.NewReader(h.buf), int64(len(h.buf))) {
 		return layout.Bytes() // never plain, whatever its size
 	}
 	if h.length < containerMin {

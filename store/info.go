@@ -110,6 +110,22 @@ func (s *Store) Lstat(rel string) (Info, error) {
 	if s.hidden(rel) {
 		return Info{}, s.root.fail("stat", rel, unix.ENOENT)
 	}
+	for try := 0; ; try++ {
+		i, err := s.lstatOnce(rel)
+		if err != nil || !i.IsRegular() || try == maxTries {
+			return i, err
+		}
+		if now, err := s.root.stat(rel); err == nil && s.ids.of(keyOf(&now)) == i.Key {
+			return i, nil
+		} // else the file was replaced in the middle of it
+	}
+}
+
+// maxTries is how often a look at a name begins anew because the name was given
+// to another file meanwhile.
+const maxTries = 10
+
+func (s *Store) lstatOnce(rel string) (Info, error) {
 	st, err := s.root.stat(rel)
 	if err != nil {
 		return Info{}, err
@@ -148,7 +164,10 @@ func (s *Store) sizeOf(rel string, i *Info) int64 {
 	if size, ok := s.sizes.get(i); ok {
 		return size
 	}
-	size, err := s.readSize(rel, i.Stored)
+	size, err := s.readSize(rel, i)
+	if errors.Is(err, errChanged) {
+		return s.sizeOf(rel, i)
+	}
 	if err != nil {
 		s.log.Warn("can't tell the logical size", "file", s.root.name(rel), "error", err)
 		if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
@@ -160,18 +179,29 @@ func (s *Store) sizeOf(rel string, i *Info) int64 {
 	return size
 }
 
-func (s *Store) readSize(rel string, stored int64) (int64, error) {
-	f, err := s.root.openFile(rel, unix.O_RDONLY, 0)
+// readSize reads the size of the file that rel leads to. The error is errChanged
+// if that is not i, as it was; i is what it is, then.
+func (s *Store) readSize(rel string, i *Info) (int64, error) {
+	f, err := s.root.openFile(rel, unix.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return 0, err
 	}
 	defer func() { _ = f.Close() }()
+	st, err := statFD(int(f.Fd()))
+	if err != nil {
+		return 0, err
+	}
+	if now := infoOf(&st); now.Key != i.Key || now.Stored != i.Stored || now.Mtime != i.Mtime || now.Ctime != i.Ctime {
+		*i = now
+		return 0, errChanged
+	}
+	stored := i.Stored
 	sum, err := container.Summarize(f, stored)
 	switch {
 	case err != nil:
 		return 0, err
 	case !sum.Container:
-		return stored, nil
+		return stored, checkPlain(int(f.Fd()))
 	case sum.Sealed:
 		return sum.Size, nil
 	}

@@ -97,6 +97,10 @@ func Inspect(path string) (*Inspection, error) {
 	switch {
 	case errors.Is(err, container.ErrNotContainer):
 		in.summary.Logical = st.Size()
+		if err := checkPlain(int(f.Fd())); err != nil {
+			in.summary.State, in.summary.Format, in.summary.Problem = StateDamaged, "container", err.Error()
+			in.summary.Logical = 0
+		}
 	case err != nil:
 		in.summary.State, in.summary.Format, in.summary.Problem = StateDamaged, "container", err.Error()
 	default:

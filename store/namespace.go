@@ -73,6 +73,8 @@ func (s *Store) Link(from, to string) error {
 		return err
 	}
 	defer s.root.changes.Add(1)
+	s.names.RLock()
+	defer s.names.RUnlock()
 	return s.root.at2("link", from, to, func(fd int, base string, toFD int, toBase string) error {
 		return unix.Linkat(fd, base, toFD, toBase, 0)
 	})
@@ -92,6 +94,8 @@ func (s *Store) remove(op, rel string, flags int) error {
 	f := s.named(rel)
 	err := s.root.at(op, rel, func(dirfd int, base string) error {
 		defer s.root.changes.Add(1)
+		s.names.RLock()
+		defer s.names.RUnlock()
 		return s.root.sys.unlinkat(dirfd, base, flags)
 	})
 	if f != nil {
@@ -119,7 +123,10 @@ func (s *Store) publish(rel string) error {
 		return nil
 	}
 	defer s.drop(f)
-	return f.Seal()
+	if err := f.Seal(); err != nil {
+		return err
+	}
+	return f.lostError()
 }
 
 // Rename moves from to to, as renameat2(2) does with flags. A file that is
@@ -143,6 +150,8 @@ func (s *Store) Rename(from, to string, flags uint) error {
 	if err == nil {
 		err = s.root.at2("rename", from, to, func(fd int, base string, toFD int, toBase string) error {
 			defer s.root.changes.Add(1)
+			s.names.RLock()
+			defer s.names.RUnlock()
 			return s.root.sys.renameat(fd, base, toFD, toBase, flags)
 		})
 	}

@@ -61,11 +61,28 @@ func (s *Store) Open(rel string, mode Mode) (*File, error) {
 		}
 		flags = unix.O_RDWR
 	}
-	file, err := s.root.openFile(rel, flags|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
+	for try := 0; ; try++ {
+		file, err := s.root.openFile(rel, flags|unix.O_NONBLOCK, 0)
+		if err != nil {
+			return nil, err
+		}
+		f, err := s.adopt(rel, file, mode)
+		if err != nil || try == maxTries || s.leadsTo(rel, f) {
+			return f, err
+		}
+		if err := f.Release(mode != Read); err != nil { // it was replaced in the middle of it
+			return nil, err
+		}
 	}
-	return s.adopt(rel, file, mode)
+}
+
+// leadsTo says whether rel is the name of the inode that f works on.
+func (s *Store) leadsTo(rel string, f *File) bool {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	named, err := s.root.stat(rel)
+	own, ownErr := f.backing.stat()
+	return err != nil || ownErr != nil || f.replacing != nil || keyOf(&named) == keyOf(&own)
 }
 
 // adopt makes file, just opened, the File of its inode or gives it to the one
@@ -197,7 +214,7 @@ func (f *File) load(write bool) (content, error) {
 	if !write {
 		r, err := container.Open(f.backing, size, f.store.cache)
 		if errors.Is(err, container.ErrNotContainer) {
-			return &plain{backing: f.backing}, nil
+			return &plain{backing: f.backing}, checkPlain(f.backing.fd())
 		}
 		if err != nil {
 			return nil, err
@@ -207,7 +224,7 @@ func (f *File) load(write bool) (content, error) {
 	}
 	w, err := container.OpenWriter(f.backing, size, f.store.cache, f.store.encoders)
 	if errors.Is(err, container.ErrNotContainer) {
-		return &plain{backing: f.backing}, nil
+		return &plain{backing: f.backing}, checkPlain(f.backing.fd())
 	}
 	if err != nil {
 		return nil, err

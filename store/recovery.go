@@ -63,16 +63,13 @@ func (s *Store) recover() {
 
 // removeLeftover removes a sibling and then its note.
 func (s *Store) removeLeftover(name string) bool {
-	note := path.Join(pendingDir, name)
-	f, err := s.root.openFile(note, unix.O_RDONLY, 0)
+	target, err := s.Readlink(path.Join(pendingDir, name))
 	if err != nil {
 		return false
 	}
-	dir := make([]byte, unix.PathMax)
-	n, _ := f.ReadAt(dir, 0) // an empty note is the root's
-	_ = f.Close()
-	left := path.Join(string(dir[:n]), name)
-	b := &sibling{root: s.root, name: name, dir: string(dir[:n])}
+	dir := strings.TrimPrefix(target, "./")
+	left := path.Join(dir, name)
+	b := &sibling{root: s.root, name: name, dir: dir}
 	if b.dirfd, err = s.root.open(b.dir, unix.O_RDONLY|unix.O_DIRECTORY, 0); err != nil {
 		s.log.Warn("can't remove an unfinished replacement: its directory has moved; remove the file by hand", "file", left, "error", err)
 		return false

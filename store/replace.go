@@ -2,8 +2,10 @@ package store
 
 import (
 	"errors"
+	"os"
 	"path"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,6 +26,9 @@ func (f *File) empty(rel string) error {
 	}
 	b, err := f.store.newSibling(rel, f.backing)
 	if err != nil {
+		if !notAllowed(err) {
+			return err // the old file stays; to have its space, remove it
+		}
 		f.store.log.Debug("emptying in place: no file can be made beside it", "file", f.name, "error", err)
 		return f.restart()
 	}
@@ -33,9 +38,20 @@ func (f *File) empty(rel string) error {
 	f.replacing = &replacement{b, f.backing}
 	f.backing = b.backing
 	f.content = &head{backing: f.backing}
-	f.synced, f.lost = false, nil
+	f.synced, f.lost, f.broken = false, nil, nil
 	f.touch()
 	return nil
+}
+
+// notAllowed says whether err means that no file can ever be made there, rather
+// than that there is no room for one now.
+func notAllowed(err error) bool {
+	for _, e := range []syscall.Errno{unix.EACCES, unix.EPERM, unix.ENOTSUP, unix.ENOENT, unix.ENAMETOOLONG} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // replaceable says whether the file has something to lose, and one name only.
@@ -50,6 +66,9 @@ func (f *File) publish() error {
 	if r == nil {
 		return nil
 	}
+	if f.broken != nil || f.lost != nil { // the old file is worth more than a piece of the new one
+		return errors.Join(f.broken, f.lost)
+	}
 	st, err := r.old.stat()
 	if err != nil {
 		return err
@@ -59,15 +78,39 @@ func (f *File) publish() error {
 			return err
 		}
 	}
+	f.store.names.Lock()
+	defer f.store.names.Unlock()
+	dir := r.openDir()
 	replaced, err := r.sibling.publish(keyOf(&st))
+	if err != nil || !replaced {
+		closeDir(dir)
+	}
 	if err != nil {
 		return err
 	}
 	f.replacing = nil
-	if replaced {
-		f.store.ids.handOver(f.key, r.key)
+	if !replaced {
+		f.kept = append(f.kept, r.old)
+		return nil
 	}
+	f.store.ids.handOver(f.key, r.key)
+	f.setDir(dir)
 	return r.old.close()
+}
+
+// openDir returns the sibling's directory once more, or nil.
+func (b *sibling) openDir() *os.File {
+	fd, err := unix.FcntlInt(uintptr(b.dirfd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	return os.NewFile(uintptr(fd), b.root.name(b.dir))
+}
+
+// setDir makes dir the directory that an fsync must make durable.
+func (f *File) setDir(dir *os.File) {
+	f.forgetDir()
+	f.dir = dir
 }
 
 // lostName notes that a name of the file is gone: what was going to replace it
@@ -78,7 +121,7 @@ func (f *File) lostName(really bool) {
 	if r := f.replacing; really && r != nil {
 		r.discard()
 		f.replacing = nil
-		_ = r.old.close() // nothing was written through it
+		f.kept = append(f.kept, r.old)
 	}
 }
 
@@ -94,14 +137,17 @@ func (f *File) noteName(rel string) {
 		f.store.log.Debug("can't remember the directory", "file", f.name, "error", err)
 		return
 	}
-	f.forgetDir()
-	f.dir = d
+	f.setDir(d)
 }
 
 func (f *File) forgetDir() {
-	if f.dir != nil {
-		_ = f.dir.Close() // opened for reading
-		f.dir = nil
+	closeDir(f.dir)
+	f.dir = nil
+}
+
+func closeDir(d *os.File) {
+	if d != nil {
+		_ = d.Close() // opened for reading
 	}
 }
 
@@ -135,7 +181,10 @@ func (f *File) close() {
 	f.forgetDir()
 	if r := f.replacing; r != nil { // it could not be published
 		r.discard()
-		_ = r.old.close()
+		f.kept = append(f.kept, r.old)
+	}
+	for _, b := range f.kept {
+		_ = b.close() // nothing was written through it
 	}
 	if f.backing == nil {
 		return

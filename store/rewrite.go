@@ -44,8 +44,8 @@ func (f *File) better() (form, bool) {
 	}
 	switch c := f.content.(type) {
 	case *plain:
-		if c.size() >= containerMin && f.detect() != nil {
-			return form{true, "it holds numbers"}, true
+		if f.detect() != nil {
+			return form{true, "it holds numbers, or the end of a container"}, true
 		}
 	case *saving:
 		return f.betterContainer(c)
@@ -72,6 +72,9 @@ func (f *File) betterContainer(c *saving) (form, bool) {
 // detect looks at the first bytes of the file as it is now; nil is for plain.
 func (f *File) detect() layout.Layout {
 	size := f.content.size()
+	if endsLikeContainer(f.content, size) {
+		return layout.Bytes()
+	}
 	if size < containerMin {
 		return nil
 	}
@@ -83,6 +86,16 @@ func (f *File) detect() layout.Layout {
 		return layout.Bytes()
 	}
 	return layout.Detect(head, settled{f.content})
+}
+
+// endsLikeContainer says whether a file that begins otherwise would be taken for
+// a container with a damaged head. Such a file is put into one of its own.
+func endsLikeContainer(r io.ReaderAt, size int64) bool {
+	if size < container.HeaderSize {
+		return false
+	}
+	sum, _ := container.Summarize(r, size) // an error is damage, or leaves it as it is
+	return sum.Container
 }
 
 // settled is a layout.Source of a file that is all there.
@@ -168,6 +181,7 @@ func (f *File) copyTo(b *sibling, want form, version uint64) (content, error) {
 	size := f.Size()
 	var to content = &plain{backing: b.backing}
 	if want.container {
+		b.backing.mark()
 		s := newSaving(container.Create(b.backing, f.store.cache, f.store.encoders), 0)
 		err := f.unchanged(version, func() error {
 			s.length = size
@@ -243,6 +257,8 @@ func (f *File) exchange(b *sibling, c content, version uint64) error {
 }
 
 func (f *File) exchangeLocked(b *sibling, c content) error {
+	f.store.names.Lock()
+	defer f.store.names.Unlock()
 	st, err := f.backing.stat()
 	if err != nil {
 		return err
@@ -259,14 +275,17 @@ func (f *File) exchangeLocked(b *sibling, c content) error {
 	if err := futimens(b.backing.fd(), times[0], times[1]); err != nil {
 		return err
 	}
+	dir := b.openDir()
 	replaced, err := b.publish(keyOf(&st))
+	if err == nil && !replaced {
+		err = errChanged
+	}
 	if err != nil {
+		closeDir(dir)
 		return err
 	}
-	if !replaced {
-		return errChanged
-	}
 	f.store.ids.handOver(f.key, b.key)
+	f.setDir(dir)
 	old := f.backing
 	f.content.close()
 	f.content, f.backing = c, b.backing

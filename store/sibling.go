@@ -16,7 +16,7 @@ import (
 // file of their directory. Clients never see such a name.
 const siblingPrefix = ".mithrilfs-new."
 
-// pendingDir holds a note for every sibling, named like it, with its
+// pendingDir holds a note for every sibling, named like it, that points to its
 // directory's path: so recovery need not search the tree.
 const pendingDir = privateDir + "/pending"
 
@@ -60,17 +60,15 @@ func randomName() string {
 	return hex.EncodeToString(b[:])
 }
 
-// note records where the sibling is, before it is there.
+// note records where the sibling is, before it is there. It is a symbolic link,
+// whose target is there as soon as its name is, also after a power cut.
 func (s *Store) note(b *sibling) error {
 	if err := s.root.mkdirs(pendingDir); err != nil {
 		return err
 	}
-	f, err := s.root.openFile(path.Join(pendingDir, b.name), unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(b.dir)
-	return errors.Join(err, f.Close())
+	return s.root.at("note", path.Join(pendingDir, b.name), func(dirfd int, base string) error {
+		return unix.Symlinkat("./"+b.dir, dirfd, base)
+	})
 }
 
 func (b *sibling) create(old *backing) error {
@@ -123,6 +121,9 @@ func copyXattrs(from, to int) error {
 		return fmt.Errorf("listxattr: %w", err)
 	}
 	for name := range strings.SplitSeq(strings.TrimSuffix(string(names[:size]), "\x00"), "\x00") {
+		if name == markName {
+			continue // the copy has its own
+		}
 		value := make([]byte, 64<<10) // the kernel's limit
 		n, err := unix.Fgetxattr(from, name, value)
 		if err != nil {

@@ -71,6 +71,10 @@ type Store struct {
 	durability Durability
 	instance   string // of this process, in the names of siblings
 
+	// names is held for writing while the store itself lets a file take
+	// another's name, and for reading by what clients do to names.
+	names sync.RWMutex
+
 	background sync.WaitGroup // files that are being stored anew
 
 	mu      sync.Mutex // guards what follows, and File.opens and File.writers

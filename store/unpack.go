@@ -60,7 +60,7 @@ func Unpack(src, dst string, progress Progress) error {
 		case d.Type().IsRegular():
 			return unpackFile(name, to, st, progress)
 		}
-		return nil
+		return fmt.Errorf("%s: neither a file, a directory nor a symbolic link: remove it or unpack the rest by name", name)
 	})
 	for i := len(finish) - 1; i >= 0 && err == nil; i-- {
 		err = finish[i]()
@@ -122,6 +122,10 @@ func openLogical(name string) (io.ReaderAt, int64, func() error, error) {
 	r, err := container.Open(f, st.Size(), container.NewCache(inspectCache))
 	switch {
 	case errors.Is(err, container.ErrNotContainer):
+		if err := checkPlain(int(f.Fd())); err != nil {
+			_ = f.Close()
+			return nil, 0, nil, fmt.Errorf("%s: %w", name, err)
+		}
 		return f, st.Size(), f.Close, nil
 	case err != nil:
 		_ = f.Close()

@@ -1,0 +1,211 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestHostLabel: whatever a host is called, its label is one component of a
+// name, and the dots around it can be told.
+func TestHostLabel(t *testing.T) {
+	for host, want := range map[string]string{
+		"gpu-7":                  "gpu-7",
+		"gpu-7.cluster.example":  "gpu-7-cluster-example",
+		"":                       "",
+		"a/b c\n":                "a-b-c-",
+		"rechner-größe":          "rechner-gr--e",
+		strings.Repeat("x", 300): strings.Repeat("x", 64),
+	} {
+		if got := hostLabel(host); got != want {
+			t.Errorf("%q becomes %q, want %q", host, got, want)
+		}
+	}
+	for _, host := range []string{strings.Repeat("ä", 60), "x" + strings.Repeat("€", 40), "\xff\xfe\x00\x01"} {
+		got := hostLabel(host)
+		if len(got) > 64 || strings.ContainsFunc(got, func(r rune) bool { return r <= ' ' || r > '~' || r == '.' || r == '/' }) {
+			t.Errorf("%q becomes %q", host, got)
+		}
+	}
+}
+
+// abandon leaves an unfinished replacement of rel, as a daemon that is killed
+// does, and renames it to be another instance's if owner is not "".
+func abandon(t *testing.T, dir, rel, owner string) (sibling, note string) {
+	t.Helper()
+	s, err := Open(dir, Options{})
+	must(t, err)
+	f, err := s.Open(rel, Truncate)
+	must(t, err)
+	_, err = f.WriteAt([]byte("the new content"), 0)
+	must(t, err)
+	must(t, f.Flush())
+	if f.replacing == nil {
+		t.Fatal("it is not being replaced")
+	}
+	name := f.replacing.name
+	must(t, s.root.close()) // and with it the lock
+	parent := filepath.Join(dir, filepath.Dir(rel))
+	sibling, note = filepath.Join(parent, name), filepath.Join(dir, pendingDir, name)
+	if owner == "" {
+		return sibling, note
+	}
+	_, rest, _ := strings.Cut(strings.TrimPrefix(name, siblingPrefix), ".")
+	other := siblingPrefix + owner + "." + rest
+	must(t, os.Rename(sibling, filepath.Join(parent, other)))
+	must(t, os.Rename(note, filepath.Join(dir, pendingDir, other)))
+	return filepath.Join(parent, other), filepath.Join(dir, pendingDir, other)
+}
+
+func there(name string) bool {
+	_, err := os.Lstat(name)
+	return err == nil
+}
+
+// TestRecoveryRemovesOwnLeftovers, and those of nobody else.
+func TestRecoveryRemovesOwnLeftovers(t *testing.T) {
+	for _, rel := range []string{"f", "a/b/f"} {
+		t.Run(rel, func(t *testing.T) { recoverOwn(t, rel) })
+	}
+}
+
+func recoverOwn(t *testing.T, rel string) {
+	dir := t.TempDir()
+	must(t, os.MkdirAll(filepath.Join(dir, "a/b"), 0o700))
+	old := []byte("the old content")
+	for _, rel := range []string{"f", "a/b/f", "other", "a/other"} {
+		must(t, os.WriteFile(filepath.Join(dir, rel), old, 0o600))
+	}
+	host, _, _ := strings.Cut(instance(), ".")
+	var mine, foreign []string
+	for rel, owner := range map[string]string{"other": "another-" + host, "a/other": host + "x"} {
+		s, n := abandon(t, dir, rel, owner)
+		foreign = append(foreign, s, n)
+	}
+	s, n := abandon(t, dir, rel, "")
+	mine = append(mine, s, n)
+	// Names that only look like ours.
+	for _, name := range []string{".mithrilfs-new", ".mithrilfs-new.", ".mithrilfs-new." + host, "note"} {
+		must(t, os.WriteFile(filepath.Join(dir, pendingDir, name), []byte("a/b"), 0o600))
+	}
+	reader, err := Open(dir, Options{ReadOnly: true})
+	must(t, err)
+	for _, name := range append(mine, foreign...) {
+		if !there(name) {
+			t.Errorf("opened for reading, it removed %s", name)
+		}
+	}
+	must(t, reader.Close())
+	st, err := Open(dir, Options{})
+	must(t, err)
+	defer func() { must(t, st.Close()) }()
+	for _, name := range mine {
+		if there(name) {
+			t.Errorf("it left %s", name)
+		}
+	}
+	for _, name := range foreign {
+		if !there(name) {
+			t.Errorf("it removed another host's %s", name)
+		}
+	}
+	for _, rel := range []string{"f", "a/b/f", "other", "a/other"} {
+		if got, err := readLogical(st, rel); err != nil || !bytes.Equal(got, old) {
+			t.Errorf("%s: %q, %v", rel, got, err)
+		}
+	}
+	// A sibling without a note, as of a host that shares the directory, is no
+	// file of a client's.
+	for _, name := range foreign {
+		rel, err := filepath.Rel(dir, name)
+		must(t, err)
+		if _, err := st.Lstat(rel); !errors.Is(err, unix.ENOENT) {
+			t.Errorf("a client sees %s: %v", rel, err)
+		}
+	}
+}
+
+// TestRecoveryAfterMove: a directory that was renamed while a file in it was
+// being replaced.
+func TestRecoveryAfterMove(t *testing.T) {
+	t.Skip("BUG: a note has the directory's path as it was when the sibling was made; rename the directory, kill the " +
+		"daemon, and the sibling stays for ever (recovery says so once more at each mount)")
+	dir := t.TempDir()
+	must(t, os.MkdirAll(filepath.Join(dir, "tmp-checkpoint"), 0o700))
+	must(t, os.WriteFile(filepath.Join(dir, "tmp-checkpoint/f"), []byte("the old content"), 0o600))
+	sibling, note := abandon(t, dir, "tmp-checkpoint/f", "")
+	must(t, os.Rename(filepath.Join(dir, "tmp-checkpoint"), filepath.Join(dir, "checkpoint-1")))
+	s, err := Open(dir, Options{})
+	must(t, err)
+	must(t, s.Close())
+	if there(filepath.Join(dir, "checkpoint-1", filepath.Base(sibling))) || there(note) {
+		t.Error("it is left behind")
+	}
+}
+
+// TestLongestName: a name of 255 bytes can be replaced, renamed and unlinked.
+func TestLongestName(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.Mkdir(filepath.Join(dir, "d"), 0o700))
+	s, err := Open(dir, Options{})
+	must(t, err)
+	defer func() { must(t, s.Close()) }()
+	name, other := "d/"+strings.Repeat("n", 255), "d/"+strings.Repeat("m", 255)
+	f, err := s.Create(name, 0o600, Caller{})
+	must(t, err)
+	_, err = f.WriteAt([]byte("old"), 0)
+	must(t, err)
+	must(t, f.Release(true))
+	f, err = s.Open(name, Truncate)
+	must(t, err)
+	if f.replacing == nil {
+		t.Error("it is emptied in place")
+	}
+	weights := testWeights(t)[:1<<20]
+	_, err = f.WriteAt(weights, 0)
+	must(t, err)
+	if b, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(b) != "old" {
+		t.Errorf("%q %v", b, err)
+	}
+	must(t, f.Release(true))
+	must(t, s.Rename(name, other, 0))
+	if got, err := readLogical(s, other); err != nil || !bytes.Equal(got, weights) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	must(t, s.Unlink(other))
+	if _, err := s.Create(name+"n", 0o600, Caller{}); !errors.Is(err, unix.ENAMETOOLONG) {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestIdentities: numbers that clients see stay, and no two files have one.
+func TestIdentities(t *testing.T) {
+	var x identities
+	a, b, c := Key{1, 10, 1}, Key{1, 11, 2}, Key{1, 10, 3}
+	if x.of(a) != a || x.number(a) != 10 || x.dirent(10) != 10 {
+		t.Error("a file that was never replaced has its own number")
+	}
+	x.handOver(a, b) // the file known as a is kept in b now, and number 10 is free
+	if x.of(b) != a || x.number(a) != 10 || x.dirent(11) != 10 {
+		t.Errorf("%v %d %d", x.of(b), x.number(a), x.dirent(11))
+	}
+	// A new file gets the number that clients know a by.
+	if n := x.number(c); n == 10 || n == 11 || x.number(c) != n || x.dirent(10) != n {
+		t.Errorf("%d, %d by readdir", n, x.dirent(10))
+	}
+	d := Key{1, 12, 4}
+	x.handOver(a, d)
+	if x.of(b) != b || x.of(d) != a || x.dirent(12) != 10 {
+		t.Error("replaced again")
+	}
+	x.forget(a)
+	x.forget(c)
+	if x.of(d) != d || x.number(Key{1, 10, 5}) != 10 || x.dirent(10) != 10 {
+		t.Error("forgotten files still hold numbers")
+	}
+}

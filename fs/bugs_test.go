@@ -15,6 +15,13 @@ const (
 	// written back later than its name. Recovery then looks in the wrong
 	// directory, removes the note, and the sibling stays for ever.
 	bugNoteNotDurable = false
+	// A size set by truncate(2) is kept only in memory while the last RELEASE of
+	// another descriptor is on its way, and lost if the daemon is killed, or the
+	// file written over, before that comes.
+	bugTruncateNotAtOnce = false
+	// A file that is opened while a sibling takes its name may be the one that has
+	// lost it: what is written to it then is gone.
+	bugOpenWhilePublishing = false
 	// A container whose first page was not written before a power cut, but later
 	// ones were, is taken for a plain file: clients read zeros and compressed
 	// bytes.

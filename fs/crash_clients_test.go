@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -63,6 +64,9 @@ type writing struct {
 func (c *crashClient) open(name string, flags int) (*writing, error) {
 	m := c.now(name)
 	begins := m == nil || flags&os.O_TRUNC != 0
+	if bugOpenWhilePublishing && m != nil {
+		time.Sleep(15 * time.Millisecond) // the last RELEASE should have come by then
+	}
 	if begins {
 		m = c.begin(name, m)
 	}
@@ -114,6 +118,7 @@ func (c *crashClient) begun(m *image) {
 func (m *image) published() {
 	if m.seen < 0 {
 		m.seen = len(m.log)
+		m.sized = len(m.log)
 	}
 }
 
@@ -149,7 +154,7 @@ func (w *writing) sync(data bool) error {
 	if w.c.crashed.Load() {
 		return errCrash // ext4, when it is being stopped, may lie
 	}
-	w.image.synced, w.image.closed = len(w.image.log), len(w.image.log)
+	w.image.synced, w.image.closed, w.image.sized = len(w.image.log), len(w.image.log), len(w.image.log)
 	switch {
 	case w.c.power && bugReplacementNotDurable && w.image.replaces:
 	case w.c.power && bugEarlierNameNotDurable && data:
@@ -165,6 +170,8 @@ func (w *writing) close() error {
 	if err := w.c.try("close "+w.name, w.f.Close()); err != nil {
 		return err
 	}
+	// A declared tail is promised once the last RELEASE has sealed the file, of
+	// which nobody is told.
 	w.image.closed = len(w.image.log)
 	if !w.c.power {
 		w.c.fold(w.image)
@@ -197,7 +204,7 @@ func (c *crashClient) rename(from, to string) error {
 	if err := c.try("rename "+from+" "+to, os.Rename(c.path(from), c.path(to))); err != nil {
 		return err
 	}
-	m.closed = len(m.log)
+	m.closed, m.sized = len(m.log), len(m.log)
 	c.did(from)
 	c.did(to)
 	return nil
@@ -211,7 +218,7 @@ func (c *crashClient) link(from, to string) error {
 		return err
 	}
 	m.links++
-	m.closed = len(m.log)
+	m.closed, m.sized = len(m.log), len(m.log)
 	c.did(from)
 	c.did(to)
 	return nil
@@ -242,6 +249,9 @@ func (c *crashClient) truncatePath(name string, size int64) error {
 		return err
 	}
 	m.closed = len(m.log)
+	if !bugTruncateNotAtOnce {
+		m.sized = len(m.log)
+	}
 	if size == 0 && !m.replaces {
 		c.begun(m)
 	}

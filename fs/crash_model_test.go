@@ -25,6 +25,15 @@ func (c *change) apply(b []byte) []byte {
 	return b
 }
 
+// reach is how much of the file is more than a declared tail, where before the
+// change n was.
+func (c *change) reach(n int64) int64 {
+	if c.data == nil {
+		return min(n, c.size)
+	}
+	return max(n, c.off+int64(len(c.data)))
+}
+
 func resized(b []byte, n int64) []byte {
 	if n <= int64(len(b)) {
 		return b[:n]
@@ -40,6 +49,9 @@ type image struct {
 	base []byte
 	log  []change // the last may not have been answered
 	size int64    // after all of log
+
+	solid int64 // how much of base is more than a declared tail
+	sized int   // after as many changes the tail is promised too
 
 	seen   int // at least these are there when a name leads to the image; -1: no name does
 	closed int // promised by close: they outlive the daemon
@@ -78,10 +90,10 @@ func (m *image) explain(got []byte, from int, power, plain bool) string {
 	from = max(from, m.promise(power))
 	fresh := len(m.base) == 0 && from == 0
 	state := bytes.Clone(m.base)
-	reached := int64(len(state)) // the rest is a declared tail
+	reached := m.solid
 	var states [][]byte
 	for i := 0; ; i++ {
-		if i == from {
+		if i == m.sized {
 			reached = int64(len(state))
 		}
 		if i >= from && (matches(got, state, reached) || fresh && bytes.HasPrefix(state, got)) {
@@ -100,12 +112,7 @@ func (m *image) explain(got []byte, from int, power, plain bool) string {
 				return ""
 			}
 		}
-		state = c.apply(state)
-		if c.data == nil {
-			reached = min(reached, c.size)
-		} else {
-			reached = max(reached, c.off+int64(len(c.data)))
-		}
+		state, reached = c.apply(state), c.reach(reached)
 	}
 	if len(states) > 0 && mixed(got, states) {
 		return ""
@@ -159,10 +166,19 @@ func allZero(b []byte) bool { return len(bytes.TrimLeft(b, "\x00")) == 0 }
 func (m *image) fold() {
 	b := bytes.Clone(m.base)
 	for i := range m.log {
-		b = m.log[i].apply(b)
+		if i == m.sized {
+			m.solid = int64(len(b))
+		}
+		b, m.solid = m.log[i].apply(b), m.log[i].reach(m.solid)
+	}
+	if m.sized == len(m.log) {
+		m.solid = int64(len(b))
 	}
 	m.base, m.log = b, nil
-	m.seen, m.closed, m.synced = 0, 0, 0
+	m.seen, m.closed, m.synced, m.sized = 0, 0, 0, 0
+	if m.solid < int64(len(b)) {
+		m.sized = -1
+	}
 }
 
 // candidate is what a name may lead to: an image with at least some of its
@@ -299,7 +315,7 @@ func (w *world) rebase(have map[string]found) {
 	for name, f := range have {
 		m := inodes[f.inode]
 		if m == nil {
-			m = &image{base: f.data, size: int64(len(f.data)), found: true, named: true}
+			m = &image{base: f.data, size: int64(len(f.data)), solid: int64(len(f.data)), found: true, named: true}
 			inodes[f.inode] = m
 		}
 		m.links++

@@ -92,6 +92,9 @@ func (s *Store) Truncate(rel string, size int64) error {
 	if size > 0 {
 		err = f.Truncate(size)
 	}
+	if err == nil {
+		err = f.Seal() // there is no descriptor whose close would do it
+	}
 	if e := f.Release(true); err == nil {
 		err = e
 	}

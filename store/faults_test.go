@@ -289,9 +289,7 @@ func (h *history) end(f *File) bool {
 // sync says whether f is durable. One that failed must not succeed later.
 func (h *history) sync(f *File) bool {
 	ok := h.note("sync", f.Sync(true))
-	// BUG: the fdatasync before a file replaces another is not kept when it fails,
-	// so a second sync succeeds. Remove the last condition.
-	if !ok && h.x.file && f.Sync(true) == nil && h.x.kind != "fdatasync" {
+	if !ok && h.x.file && f.Sync(true) == nil {
 		h.t.Errorf("%v, and then a second sync succeeds", h.errs)
 	}
 	return ok
@@ -594,7 +592,6 @@ func TestFailureKeepsTheOldFile(t *testing.T) {
 		x    *faulty
 		data []byte
 		sync bool
-		bug  string
 	}{
 		{name: "container, write", x: &faulty{kind: "pwrite", nth: 3, err: unix.ENOSPC, half: true}, data: weights[1<<20 : 3<<20]},
 		{name: "plain, write", x: &faulty{kind: "pwrite", nth: 2, err: unix.ENOSPC, half: true}, data: text},
@@ -605,9 +602,6 @@ func TestFailureKeepsTheOldFile(t *testing.T) {
 		{name: "no note: ENOSPC", x: &faulty{kind: "openat2", nth: 3, err: unix.ENOSPC}, data: weights[1<<20 : 3<<20]},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if c.bug != "" {
-				t.Skip("SKIPPED, a bug: " + c.bug)
-			}
 			old := weights[:1<<20]
 			dir, s := replaced(t, c.x, old)
 			f, err := s.Open("d/f", Truncate)

@@ -201,7 +201,7 @@ func (s *Store) readSize(rel string, i *Info) (int64, error) {
 	case err != nil:
 		return 0, err
 	case !sum.Container:
-		return stored, checkPlain(int(f.Fd()))
+		return stored, checkPlain(int(f.Fd()), stored)
 	case sum.Sealed:
 		return sum.Size, nil
 	}

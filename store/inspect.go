@@ -97,7 +97,7 @@ func Inspect(path string) (*Inspection, error) {
 	switch {
 	case errors.Is(err, container.ErrNotContainer):
 		in.summary.Logical = st.Size()
-		if err := checkPlain(int(f.Fd())); err != nil {
+		if err := checkPlain(int(f.Fd()), st.Size()); err != nil {
 			in.summary.State, in.summary.Format, in.summary.Problem = StateDamaged, "container", err.Error()
 			in.summary.Logical = 0
 		}

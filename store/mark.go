@@ -19,9 +19,12 @@ const markName = "user.mithrilfs.container"
 func (b *backing) mark()   { _ = unix.Fsetxattr(b.fd(), markName, nil, 0) }
 func (b *backing) unmark() { _ = unix.Fremovexattr(b.fd(), markName) }
 
-// checkPlain is an error for a file that was begun as a container and does not
-// look like one.
-func checkPlain(fd int) error {
+// checkPlain is an error for a file of size bytes that was begun as a container
+// and does not look like one. An empty one has lost nothing.
+func checkPlain(fd int, size int64) error {
+	if size == 0 {
+		return nil
+	}
 	if _, err := unix.Fgetxattr(fd, markName, nil); err != nil {
 		return nil
 	}

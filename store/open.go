@@ -209,12 +209,13 @@ func (f *File) load(write bool) (content, error) {
 	}
 	size := int64(st.Size)
 	if size == 0 && write {
+		f.backing.unmark() // of one that was begun and got no byte
 		return &head{backing: f.backing}, nil
 	}
 	if !write {
 		r, err := container.Open(f.backing, size, f.store.cache)
 		if errors.Is(err, container.ErrNotContainer) {
-			return &plain{backing: f.backing}, checkPlain(f.backing.fd())
+			return &plain{backing: f.backing}, checkPlain(f.backing.fd(), size)
 		}
 		if err != nil {
 			return nil, err
@@ -224,7 +225,7 @@ func (f *File) load(write bool) (content, error) {
 	}
 	w, err := container.OpenWriter(f.backing, size, f.store.cache, f.store.encoders)
 	if errors.Is(err, container.ErrNotContainer) {
-		return &plain{backing: f.backing}, checkPlain(f.backing.fd())
+		return &plain{backing: f.backing}, checkPlain(f.backing.fd(), size)
 	}
 	if err != nil {
 		return nil, err

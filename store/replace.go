@@ -33,6 +33,9 @@ func (f *File) empty(rel string) error {
 		return f.restart()
 	}
 	if f.content != nil {
+		if err := f.content.settle(true); err != nil { // it must be whole if it is to survive
+			f.store.log.Warn("the old file lacks what was written last", "file", f.name, "error", err)
+		}
 		f.content.close()
 	}
 	f.replacing = &replacement{b, f.backing}
@@ -74,7 +77,7 @@ func (f *File) publish() error {
 		return err
 	}
 	if f.store.durability == DurabilityRename {
-		if err := f.backing.sync(false); err != nil {
+		if err := f.syncBacking(false); err != nil {
 			return err
 		}
 	}

@@ -122,7 +122,7 @@ func openLogical(name string) (io.ReaderAt, int64, func() error, error) {
 	r, err := container.Open(f, st.Size(), container.NewCache(inspectCache))
 	switch {
 	case errors.Is(err, container.ErrNotContainer):
-		if err := checkPlain(int(f.Fd())); err != nil {
+		if err := checkPlain(int(f.Fd()), st.Size()); err != nil {
 			_ = f.Close()
 			return nil, 0, nil, fmt.Errorf("%s: %w", name, err)
 		}

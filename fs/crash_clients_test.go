@@ -240,9 +240,7 @@ func (c *crashClient) truncatePath(name string, size int64) error {
 		return err
 	}
 	m.closed = len(m.log)
-	if !bugTruncateNotAtOnce {
-		m.sized = len(m.log)
-	}
+	m.sized = len(m.log)
 	if size == 0 && !m.replaces {
 		c.begun(m)
 	}
@@ -501,11 +499,6 @@ func (c *crashClient) look(t testing.TB, backing string) map[string]found {
 			f.plain = s.State == store.StatePlain
 			f.kept = fmt.Sprintf("%s, %d bytes, %d frames, %s", s.State, s.Stored, s.Frames, s.Problem)
 			_ = x.Close()
-		}
-		kept := filepath.Join(backing, c.dir, e.Name())
-		if st, err := os.Stat(kept); bugEmptyMarked && f.err != nil && err == nil && st.Size() == 0 {
-			must(t, unix.Removexattr(kept, "user.mithrilfs.container"))
-			f.data, f.err = nil, nil
 		}
 		have[e.Name()] = f
 	}

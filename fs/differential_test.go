@@ -417,8 +417,6 @@ func (x *session) unfixed(o *op) bool {
 		return true // a plain file that ends like a container is EIO
 	case (o.Op == "fgetxattr" || o.Op == "fsetxattr") && st.Nlink == 0:
 		return true // ENOENT of an unlinked file
-	case o.Op == "open" && strings.Contains(o.Flags, "RDONLY") && strings.Contains(o.Flags, "TRUNC"):
-		return true // the mount does not truncate
 	}
 	return false
 }

@@ -33,7 +33,9 @@ type File struct {
 	// mtime is the modification time that clients know, while frames that are
 	// written later would change the backing's. Zero: the backing's is true.
 	mtime unix.Timespec
-	at    string // the name in the store by which it was last opened or renamed
+	// at is the name in the store by which it was last opened or renamed. A
+	// directory on the way may have been renamed since.
+	at string
 	// version counts what clients changed.
 	version uint64
 	// synced: an fsync promised that what is in the backing file stays there.
@@ -52,16 +54,6 @@ type File struct {
 
 // Name is the path by which the file was first opened.
 func (f *File) Name() string { return f.name }
-
-// rel is the name by which the file was last opened or renamed. A directory on
-// the way may have been renamed since.
-func (f *File) rel() string {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	return f.relLocked()
-}
-
-func (f *File) relLocked() string { return f.at }
 
 // Key names the backing inode.
 func (f *File) Key() Key { return f.key }

@@ -141,7 +141,11 @@ func (s *Store) hold(f *File) bool {
 // the two, and lets the sibling take the name, unless a client has changed the
 // file by then.
 func (f *File) rewrite(want form, version uint64) error {
-	b, err := f.store.newSibling(f.rel(), f.backing)
+	var b *sibling
+	err := f.unchanged(version, func() (err error) {
+		b, err = f.store.newSibling(f.at, f.backing)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -305,9 +309,8 @@ func (s *saving) bloated() bool {
 
 // waste is how many bytes of the container are dead, and how many live.
 func (s *saving) waste() (dead, live int64) {
-	log := s.w.Log()
-	live = log.StoredBytes()
-	return log.End() - live, live
+	live, end := s.w.Usage()
+	return end - live, live
 }
 
 // goPlain turns a container that is being written into a plain file. The
@@ -319,7 +322,7 @@ func (f *File) goPlain() error {
 	if err := f.content.settle(false); err != nil {
 		return err
 	}
-	b, err := f.store.newSibling(f.relLocked(), f.backing)
+	b, err := f.store.newSibling(f.at, f.backing)
 	if err != nil {
 		f.store.log.Debug("can't go plain", "file", f.name, "error", err)
 		return nil

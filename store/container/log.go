@@ -77,9 +77,9 @@ func (l *Log) checkNumber(g Generation, number uint32) error {
 	return nil
 }
 
-// StoredBytes returns how many bytes of the container the live frames take,
+// storedBytes returns how many bytes of the container the live frames take,
 // their records included: what is left is dead, or index and tables.
-func (l *Log) StoredBytes() int64 {
+func (l *Log) storedBytes() int64 {
 	var n int64
 	last := int64(-1)
 	for i := range l.Extents {

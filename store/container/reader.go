@@ -70,6 +70,14 @@ func (r *Reader) End() int64 {
 	return r.log.end
 }
 
+// Usage is how many bytes of the container the live frames take, their records
+// included, and its end: what is between is dead, or index and tables.
+func (r *Reader) Usage() (live, end int64) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.log.storedBytes(), r.log.end
+}
+
 // ReadAt fills p with logical bytes from off on, as io.ReaderAt has it. Bytes
 // that no frame covers are zeros. A frame that is damaged gives a DamageError
 // after the bytes before it; other frames still read.

@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"bytes"
 	"context"
 	"syscall"
 	"time"
@@ -25,14 +26,13 @@ func setAttr(a *fuse.Attr, i *store.Info) {
 }
 
 // Getattr describes the inode.
-func (n *node) Getattr(_ context.Context, fh fusefs.FileHandle, out *fuse.AttrOut) syscall.Errno {
-	var info store.Info
-	var err error
-	if h, ok := fh.(*handle); ok {
-		info, err = h.file.Info()
-	} else {
-		info, err = n.mount.store.Stat(n.rel(), n.key)
-	}
+func (n *node) Getattr(ctx context.Context, fh fusefs.FileHandle, out *fuse.AttrOut) syscall.Errno {
+	info, err := await(ctx, func(context.Context) (store.Info, error) {
+		if h, ok := fh.(*handle); ok {
+			return h.file.Info()
+		}
+		return n.mount.store.Stat(n.rel(), n.key)
+	})
 	if err != nil {
 		return n.mount.report(err)
 	}
@@ -43,16 +43,28 @@ func (n *node) Getattr(_ context.Context, fh fusefs.FileHandle, out *fuse.AttrOu
 // Setattr changes mode, owner, size and times, in the order that keeps a given
 // time from being overwritten by what else changes.
 func (n *node) Setattr(ctx context.Context, fh fusefs.FileHandle, in *fuse.SetAttrIn, out *fuse.AttrOut) syscall.Errno {
-	rel := n.rel()
-	for _, set := range []func(string, fusefs.FileHandle, *fuse.SetAttrIn) error{n.setMode, n.setOwner, n.setSize, n.setTimes} {
-		if err := set(rel, fh, in); err != nil {
-			return n.mount.report(err)
-		}
+	set := *in // go-fuse's own is for another request when this one hangs
+	if err := request(ctx, func(ctx context.Context) error { return n.set(ctx, fh, &set) }); err != nil {
+		return n.mount.report(err)
 	}
 	return n.Getattr(ctx, fh, out)
 }
 
-func (n *node) setMode(rel string, _ fusefs.FileHandle, in *fuse.SetAttrIn) error {
+func (n *node) set(ctx context.Context, fh fusefs.FileHandle, in *fuse.SetAttrIn) error {
+	rel := n.rel()
+	if err := n.setMode(rel, in); err != nil {
+		return err
+	}
+	if err := n.setOwner(rel, in); err != nil {
+		return err
+	}
+	if err := n.setSize(ctx, rel, fh, in); err != nil {
+		return err
+	}
+	return n.setTimes(rel, in)
+}
+
+func (n *node) setMode(rel string, in *fuse.SetAttrIn) error {
 	mode, ok := in.GetMode()
 	if !ok {
 		return nil
@@ -60,7 +72,7 @@ func (n *node) setMode(rel string, _ fusefs.FileHandle, in *fuse.SetAttrIn) erro
 	return n.mount.store.Chmod(rel, n.key, mode&0o7777)
 }
 
-func (n *node) setOwner(rel string, _ fusefs.FileHandle, in *fuse.SetAttrIn) error {
+func (n *node) setOwner(rel string, in *fuse.SetAttrIn) error {
 	uid, gid := -1, -1
 	if u, ok := in.GetUID(); ok {
 		uid = int(u)
@@ -74,7 +86,7 @@ func (n *node) setOwner(rel string, _ fusefs.FileHandle, in *fuse.SetAttrIn) err
 	return n.mount.store.Chown(rel, n.key, uid, gid)
 }
 
-func (n *node) setSize(rel string, fh fusefs.FileHandle, in *fuse.SetAttrIn) error {
+func (n *node) setSize(ctx context.Context, rel string, fh fusefs.FileHandle, in *fuse.SetAttrIn) error {
 	size, ok := in.GetSize()
 	if !ok {
 		return nil
@@ -83,15 +95,15 @@ func (n *node) setSize(rel string, fh fusefs.FileHandle, in *fuse.SetAttrIn) err
 		return syscall.EFBIG
 	}
 	if h, ok := fh.(*handle); ok {
-		return h.file.Truncate(int64(size))
+		return h.file.Truncate(ctx, int64(size))
 	}
-	return n.mount.store.Truncate(rel, int64(size))
+	return n.mount.store.Truncate(ctx, rel, int64(size))
 }
 
 // maxSize keeps offset arithmetic far from its limits.
 const maxSize = 1 << 60
 
-func (n *node) setTimes(rel string, _ fusefs.FileHandle, in *fuse.SetAttrIn) error {
+func (n *node) setTimes(rel string, in *fuse.SetAttrIn) error {
 	atime, okA := in.GetATime()
 	mtime, okM := in.GetMTime()
 	if !okA && !okM {
@@ -108,23 +120,36 @@ func timespec(t time.Time, ok bool) unix.Timespec {
 }
 
 // Getxattr reads an extended attribute of the backing file.
-func (n *node) Getxattr(_ context.Context, attr string, dest []byte) (uint32, syscall.Errno) {
-	size, err := n.mount.store.Getxattr(n.rel(), attr, dest)
-	return uint32(max(size, 0)), n.mount.report(err)
+func (n *node) Getxattr(ctx context.Context, attr string, dest []byte) (uint32, syscall.Errno) {
+	return n.attribute(ctx, dest, func(own []byte) (int, error) { return n.mount.store.Getxattr(n.rel(), attr, own) })
 }
 
 // Listxattr lists the extended attributes of the backing file.
-func (n *node) Listxattr(_ context.Context, dest []byte) (uint32, syscall.Errno) {
-	size, err := n.mount.store.Listxattr(n.rel(), dest)
+func (n *node) Listxattr(ctx context.Context, dest []byte) (uint32, syscall.Errno) {
+	return n.attribute(ctx, dest, func(own []byte) (int, error) { return n.mount.store.Listxattr(n.rel(), own) })
+}
+
+// attribute fills dest with what get gives it.
+func (n *node) attribute(ctx context.Context, dest []byte, get func([]byte) (int, error)) (uint32, syscall.Errno) {
+	own := make([]byte, len(dest))
+	size, err := await(ctx, func(context.Context) (int, error) { return get(own) })
+	if err == nil {
+		copy(dest, own)
+	}
 	return uint32(max(size, 0)), n.mount.report(err)
 }
 
 // Setxattr sets an extended attribute of the backing file.
-func (n *node) Setxattr(_ context.Context, attr string, data []byte, flags uint32) syscall.Errno {
-	return n.mount.report(n.mount.store.Setxattr(n.rel(), attr, data, int(flags)))
+func (n *node) Setxattr(ctx context.Context, attr string, data []byte, flags uint32) syscall.Errno {
+	own := bytes.Clone(data)
+	return n.mount.report(request(ctx, func(context.Context) error {
+		return n.mount.store.Setxattr(n.rel(), attr, own, int(flags))
+	}))
 }
 
 // Removexattr removes an extended attribute of the backing file.
-func (n *node) Removexattr(_ context.Context, attr string) syscall.Errno {
-	return n.mount.report(n.mount.store.Removexattr(n.rel(), attr))
+func (n *node) Removexattr(ctx context.Context, attr string) syscall.Errno {
+	return n.mount.report(request(ctx, func(context.Context) error {
+		return n.mount.store.Removexattr(n.rel(), attr)
+	}))
 }

@@ -273,21 +273,21 @@ func (x *session) finish() string {
 	return ""
 }
 
-// patience is how long an operation may take. A daemon that does not answer is
+// answerTime is how long an operation may take. A daemon that does not answer is
 // told to print where it hangs and die, which ends the operation.
-const patience = 30 * time.Second
+const answerTime = 30 * time.Second
 
 // step plays one operation on both sides and compares.
 func (x *session) step(o *op) string {
 	x.played = append(x.played, *o)
-	watch := time.AfterFunc(patience, func() {
+	watch := time.AfterFunc(answerTime, func() {
 		x.hung.Store(true)
 		_ = x.daemon.cmd.Process.Signal(syscall.SIGQUIT)
 	})
 	defer watch.Stop()
 	d := x.compareStep(o)
 	if x.hung.Load() {
-		return fmt.Sprintf("the daemon did not answer for %v; then: %s", patience, d)
+		return fmt.Sprintf("the daemon did not answer for %v; then: %s", answerTime, d)
 	}
 	return d
 }

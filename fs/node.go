@@ -48,7 +48,7 @@ func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fu
 
 // entry describes rel, and finds or makes its node.
 func (n *node) entry(ctx context.Context, rel string, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
-	info, err := n.mount.store.Lstat(rel)
+	info, err := await(ctx, func(context.Context) (store.Info, error) { return n.mount.store.Lstat(rel) })
 	if err != nil {
 		return nil, n.mount.report(err)
 	}
@@ -76,7 +76,8 @@ func (m *mount) number(device, number uint64) uint64 {
 // Mkdir makes a directory.
 func (n *node) Mkdir(ctx context.Context, name string, mode uint32, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
 	rel := n.child(name)
-	if err := n.mount.store.Mkdir(rel, mode, caller(ctx)); err != nil {
+	as := caller(ctx)
+	if err := changeNames(ctx, func() error { return n.mount.store.Mkdir(rel, mode, as) }, nil); err != nil {
 		return nil, n.mount.report(err)
 	}
 	return n.entry(ctx, rel, out)
@@ -85,7 +86,8 @@ func (n *node) Mkdir(ctx context.Context, name string, mode uint32, out *fuse.En
 // Mknod makes a special file, or an empty regular one.
 func (n *node) Mknod(ctx context.Context, name string, mode, rdev uint32, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
 	rel := n.child(name)
-	if err := n.mount.store.Mknod(rel, mode, rdev, caller(ctx)); err != nil {
+	as := caller(ctx)
+	if err := changeNames(ctx, func() error { return n.mount.store.Mknod(rel, mode, rdev, as) }, nil); err != nil {
 		return nil, n.mount.report(err)
 	}
 	return n.entry(ctx, rel, out)
@@ -94,15 +96,16 @@ func (n *node) Mknod(ctx context.Context, name string, mode, rdev uint32, out *f
 // Symlink makes a symbolic link.
 func (n *node) Symlink(ctx context.Context, target, name string, out *fuse.EntryOut) (*fusefs.Inode, syscall.Errno) {
 	rel := n.child(name)
-	if err := n.mount.store.Symlink(target, rel, caller(ctx)); err != nil {
+	as := caller(ctx)
+	if err := changeNames(ctx, func() error { return n.mount.store.Symlink(target, rel, as) }, nil); err != nil {
 		return nil, n.mount.report(err)
 	}
 	return n.entry(ctx, rel, out)
 }
 
 // Readlink reads a symbolic link.
-func (n *node) Readlink(context.Context) ([]byte, syscall.Errno) {
-	target, err := n.mount.store.Readlink(n.rel())
+func (n *node) Readlink(ctx context.Context) ([]byte, syscall.Errno) {
+	target, err := await(ctx, func(context.Context) (string, error) { return n.mount.store.Readlink(n.rel()) })
 	return []byte(target), n.mount.report(err)
 }
 
@@ -113,34 +116,51 @@ func (n *node) Link(ctx context.Context, target fusefs.InodeEmbedder, name strin
 		return nil, syscall.EXDEV
 	}
 	rel := n.child(name)
-	if err := n.mount.store.Link(t.rel(), rel); err != nil {
+	if err := changeNames(ctx, func() error { return n.mount.store.Link(t.rel(), rel) }, nil); err != nil {
 		return nil, n.mount.report(err)
 	}
 	return n.entry(ctx, rel, out)
 }
 
 // Unlink removes a name.
-func (n *node) Unlink(_ context.Context, name string) syscall.Errno {
-	return n.mount.report(n.mount.store.Unlink(n.child(name)))
+func (n *node) Unlink(ctx context.Context, name string) syscall.Errno {
+	rel := n.child(name)
+	return n.mount.report(changeNames(ctx, func() error { return n.mount.store.Unlink(rel) }, func() { n.gone(name) }))
 }
 
 // Rmdir removes an empty directory.
-func (n *node) Rmdir(_ context.Context, name string) syscall.Errno {
-	return n.mount.report(n.mount.store.Rmdir(n.child(name)))
+func (n *node) Rmdir(ctx context.Context, name string) syscall.Errno {
+	rel := n.child(name)
+	return n.mount.report(changeNames(ctx, func() error { return n.mount.store.Rmdir(rel) }, func() { n.gone(name) }))
+}
+
+// gone notes that a name went after whoever removed it was told EINTR.
+func (n *node) gone(name string) {
+	n.RmChild(name)
+	_ = n.NotifyEntry(name) // it may not know the name
 }
 
 // Rename moves a name, with the flags of renameat2(2).
-func (n *node) Rename(_ context.Context, name string, parent fusefs.InodeEmbedder, newName string, flags uint32) syscall.Errno {
+func (n *node) Rename(ctx context.Context, name string, parent fusefs.InodeEmbedder, newName string, flags uint32) syscall.Errno {
 	p, ok := parent.(*node)
 	if !ok {
 		return syscall.EXDEV
 	}
-	return n.mount.report(n.mount.store.Rename(n.child(name), p.child(newName), uint(flags)))
+	from, to := n.child(name), p.child(newName)
+	return n.mount.report(changeNames(ctx, func() error { return n.mount.store.Rename(from, to, uint(flags)) }, func() {
+		if flags&unix.RENAME_EXCHANGE != 0 {
+			n.ExchangeChild(name, &p.Inode, newName)
+		} else {
+			n.MvChild(name, &p.Inode, newName, true)
+		}
+		_ = n.NotifyEntry(name) // it may not know the name
+		_ = p.NotifyEntry(newName)
+	}))
 }
 
 // Statfs describes the backing filesystem.
-func (n *node) Statfs(_ context.Context, out *fuse.StatfsOut) syscall.Errno {
-	st, err := n.mount.store.Statfs()
+func (n *node) Statfs(ctx context.Context, out *fuse.StatfsOut) syscall.Errno {
+	st, err := await(ctx, func(context.Context) (unix.Statfs_t, error) { return n.mount.store.Statfs() })
 	if err != nil {
 		return n.mount.report(err)
 	}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"runtime"
 	"strconv"
 	"unsafe"
@@ -80,17 +81,17 @@ func futimens(fd int, atime, mtime unix.Timespec) error {
 }
 
 // Truncate is truncate(2): it sets the logical size of a file by its name.
-func (s *Store) Truncate(rel string, size int64) error {
+func (s *Store) Truncate(ctx context.Context, rel string, size int64) error {
 	mode := Write
 	if size == 0 {
 		mode = Truncate
 	}
-	f, err := s.Open(rel, mode)
+	f, err := s.Open(ctx, rel, mode)
 	if err != nil {
 		return err
 	}
 	if size > 0 {
-		err = f.Truncate(size)
+		err = f.Truncate(ctx, size)
 	}
 	if err == nil {
 		err = f.Seal() // there is no descriptor whose close would do it

@@ -1,13 +1,16 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"os"
 	"sync/atomic"
 
+	"github.com/valyala/bytebufferpool"
 	"golang.org/x/sys/unix"
 
 	"github.com/mithrilfs/mithrilfs/store/container"
+	"github.com/mithrilfs/mithrilfs/store/patience"
 )
 
 // backing is the data of one backing inode, first opened for reading perhaps,
@@ -34,6 +37,46 @@ func (b *backing) replace(f *os.File) { b.spare = b.file.Swap(f) }
 // ReadAt, WriteAt and Truncate make a backing a container.Storage.
 func (b *backing) ReadAt(p []byte, off int64) (int, error) {
 	return b.sys.pread(b.file.Load(), p, off)
+}
+
+// ReadAtContext is ReadAt, or the error unix.EINTR. What the kernel has in memory
+// is read at once; the rest goes through a buffer that a read which hangs can
+// keep.
+func (b *backing) ReadAtContext(ctx context.Context, p []byte, off int64) (int, error) {
+	if ctx.Done() == nil {
+		return b.ReadAt(p, off)
+	}
+	have, err := unix.Preadv2(b.fd(), [][]byte{p}, off, unix.RWF_NOWAIT)
+	if err != nil {
+		have = 0
+	}
+	if have == len(p) {
+		return have, nil
+	}
+	p, off = p[have:], off+int64(have)
+	buf := ownBuffer(len(p))
+	n, err := patience.Do(ctx, func(context.Context) (int, error) { return b.ReadAt(buf.B, off) },
+		func(int, error) { waiting.Put(buf) })
+	if errors.Is(err, unix.EINTR) {
+		return have, err // buf is not ours any more
+	}
+	copy(p, buf.B[:n])
+	waiting.Put(buf)
+	return have + n, err
+}
+
+// waiting are the bytes of requests that wait for the backing filesystem.
+var waiting bytebufferpool.Pool
+
+// ownBuffer returns n bytes that a request which hangs can keep. Otherwise they
+// go back to waiting.
+func ownBuffer(n int) *bytebufferpool.ByteBuffer {
+	buf := waiting.Get()
+	if cap(buf.B) < n {
+		buf.B = make([]byte, n)
+	}
+	buf.B = buf.B[:n]
+	return buf
 }
 
 // WriteAt writes all of p, as io.WriterAt has it.

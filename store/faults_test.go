@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -306,7 +307,7 @@ func (h *history) replace(name string, data []byte, sync bool) {
 		h.accounts[name] = a
 		f, err = h.s.Create(name, 0o600, Caller{})
 	default:
-		f, err = h.s.Open(name, Truncate)
+		f, err = h.s.Open(context.Background(), name, Truncate)
 	}
 	a.prefix = data
 	a.may = append(a.may, data)
@@ -328,7 +329,7 @@ func (h *history) replace(name string, data []byte, sync bool) {
 // change edits and appends.
 func (h *history) change(name string, edits []edit, sync bool) {
 	a := h.accounts[name]
-	f, err := h.s.Open(name, Write)
+	f, err := h.s.Open(context.Background(), name, Write)
 	if !h.note("open "+name, err) {
 		return
 	}
@@ -378,7 +379,7 @@ func (h *history) unlink(name string) {
 }
 
 func (h *history) read(name string) {
-	f, err := h.s.Open(name, Read)
+	f, err := h.s.Open(context.Background(), name, Read)
 	if !h.note("open "+name, err) {
 		return
 	}
@@ -478,7 +479,7 @@ func (a *account) String() string {
 }
 
 func readLogical(s *Store, name string) ([]byte, error) {
-	f, err := s.Open(name, Read)
+	f, err := s.Open(context.Background(), name, Read)
 	if err != nil {
 		return nil, err
 	}
@@ -604,7 +605,7 @@ func TestFailureKeepsTheOldFile(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			old := weights[:1<<20]
 			dir, s := replaced(t, c.x, old)
-			f, err := s.Open("d/f", Truncate)
+			f, err := s.Open(context.Background(), "d/f", Truncate)
 			if err == nil {
 				// As the kernel has it: the client goes on after an error, or not,
 				// and closes.
@@ -738,7 +739,7 @@ func nameWhilePublishing(t *testing.T, do func(*Store) error, want map[string][]
 		must(t, os.WriteFile(filepath.Join(dir, "f"), old, 0o600))
 	}
 	must(t, os.WriteFile(filepath.Join(dir, "other"), other, 0o600))
-	f, err := s.Open("f", Truncate)
+	f, err := s.Open(context.Background(), "f", Truncate)
 	if background {
 		f, err = s.Create("f", 0o600, Caller{})
 	}
@@ -783,7 +784,7 @@ func TestOpenWhilePublishing(t *testing.T) {
 	must(t, err)
 	must(t, os.WriteFile(filepath.Join(dir, "f"), weights[:1<<20], 0o600))
 	want := bytes.Clone(weights[1<<20 : 2<<20])
-	f, err := s.Open("f", Truncate)
+	f, err := s.Open(context.Background(), "f", Truncate)
 	must(t, err)
 	_, err = f.WriteAt(want, 0)
 	must(t, err)
@@ -794,7 +795,7 @@ func TestOpenWhilePublishing(t *testing.T) {
 			once.Do(func() { must(t, f.Release(true)) })
 		}
 	}
-	g, err := s.Open("f", Write)
+	g, err := s.Open(context.Background(), "f", Write)
 	must(t, err)
 	got := make([]byte, 1000)
 	if _, err := g.ReadAt(got, 0); err != nil || !bytes.Equal(got, want[:1000]) {
@@ -822,7 +823,7 @@ func TestTruncateActsAtOnce(t *testing.T) {
 	_, err = f.WriteAt(testWeights(t)[:1<<20], 0)
 	must(t, err)
 	must(t, f.Flush())
-	must(t, s.Truncate("f", 2<<20)) // before f's Release
+	must(t, s.Truncate(context.Background(), "f", 2<<20)) // before f's Release
 	x, err := Inspect(filepath.Join(dir, "f"))
 	must(t, err)
 	defer func() { must(t, x.Close()) }()

@@ -1,18 +1,19 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"math"
 	"os"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/mithrilfs/mithrilfs/store/container"
+	"github.com/mithrilfs/mithrilfs/store/patience"
 )
 
 // File is a logical file that someone has open: one for each backing inode,
@@ -27,7 +28,7 @@ type File struct {
 
 	inspected atomic.Pointer[snapshot]
 
-	mu      sync.RWMutex // guards what follows
+	mu      rwLock // guards what follows
 	backing *backing
 	content content // nil only while it is being opened, or could not be
 	// mtime is the modification time that clients know, while frames that are
@@ -74,10 +75,18 @@ func (f *File) Changing() bool {
 
 // ReadAt fills p from off on, as io.ReaderAt has it.
 func (f *File) ReadAt(p []byte, off int64) (int, error) {
+	return f.ReadAtContext(context.Background(), p, off)
+}
+
+// ReadAtContext is ReadAt, or an error that matches unix.EINTR when ctx ended
+// while the disk hung.
+func (f *File) ReadAtContext(ctx context.Context, p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, unix.EINVAL
 	}
-	f.mu.RLock()
+	if err := f.mu.RLockContext(ctx); err != nil {
+		return 0, f.fail("read", err)
+	}
 	defer f.mu.RUnlock()
 	left := f.content.size() - off
 	if left <= 0 {
@@ -87,7 +96,7 @@ func (f *File) ReadAt(p []byte, off int64) (int, error) {
 	if short {
 		p = p[:left]
 	}
-	n, err := f.content.ReadAt(p, off)
+	n, err := f.content.ReadAtContext(ctx, p, off)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return n, f.fail("read", err)
 	}
@@ -99,21 +108,46 @@ func (f *File) ReadAt(p []byte, off int64) (int, error) {
 
 // WriteAt writes all of p at off. p is not kept.
 func (f *File) WriteAt(p []byte, off int64) (int, error) {
+	return f.WriteAtContext(context.Background(), p, off)
+}
+
+// WriteAtContext is WriteAt, or an error that matches unix.EINTR when ctx ended
+// while the disk hung. Then the bytes may still be written, but before those of
+// any later write.
+func (f *File) WriteAtContext(ctx context.Context, p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, unix.EINVAL
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	if err := f.mu.LockContext(ctx); err != nil {
+		return 0, f.fail("write", err)
+	}
+	if s, ok := f.content.(*saving); ctx.Done() == nil || ok && off == s.next && s.w.Ready() {
+		defer f.mu.Unlock()
+		return f.write(ctx, p, off)
+	}
+	own := ownBuffer(len(p))
+	copy(own.B, p)
+	return patience.Do(ctx, func(ctx context.Context) (int, error) {
+		defer waiting.Put(own)
+		defer f.mu.Unlock()
+		return f.write(ctx, own.B, off)
+	}, nil)
+}
+
+// write is WriteAt under the lock.
+func (f *File) write(ctx context.Context, p []byte, off int64) (int, error) {
 	done := 0
 	for done < len(p) {
-		n, err := f.content.WriteAt(p[done:], off+int64(done))
+		n, err := f.writeContent(ctx, p[done:], off+int64(done))
 		done += n
 		if h, ok := f.content.(*head); ok && err == nil && (done < len(p) || h.decided()) {
 			err = f.decide(h)
 		}
 		if err != nil {
 			f.touch()
-			f.broken = err
+			if !errors.Is(err, unix.EINTR) { // a client that is interrupted knows what it has written
+				f.broken = err
+			}
 			return done, f.fail("write", err)
 		}
 	}
@@ -122,6 +156,13 @@ func (f *File) WriteAt(p []byte, off int64) (int, error) {
 		return done, f.fail("write", f.goPlain())
 	}
 	return done, nil
+}
+
+func (f *File) writeContent(ctx context.Context, p []byte, off int64) (int, error) {
+	if s, ok := f.content.(*saving); ok {
+		return s.WriteAtContext(ctx, p, off)
+	}
+	return f.content.WriteAt(p, off)
 }
 
 // touch notes that a client changed the file now.
@@ -186,13 +227,15 @@ func (f *File) decideEnough() error {
 }
 
 // Truncate sets the logical size. To 0, it begins a new file.
-func (f *File) Truncate(size int64) error {
+func (f *File) Truncate(ctx context.Context, size int64) error {
 	if size < 0 {
 		return unix.EINVAL
 	}
-	f.mu.Lock()
+	err := f.mu.LockContext(ctx)
+	if err != nil {
+		return f.fail("truncate", err)
+	}
 	defer f.mu.Unlock()
-	var err error
 	if size == 0 {
 		err = f.restart()
 	} else {
@@ -208,13 +251,15 @@ func (f *File) Truncate(size int64) error {
 // Allocate is fallocate(2) with mode 0 or, with keepSize, FALLOC_FL_KEEP_SIZE.
 // Only a plain file can have its space reserved: what a compressed one will
 // take is not known.
-func (f *File) Allocate(off, length int64, keepSize bool) error {
+func (f *File) Allocate(ctx context.Context, off, length int64, keepSize bool) error {
 	if off < 0 || length <= 0 || off > math.MaxInt64-length {
 		return unix.EINVAL
 	}
-	f.mu.Lock()
+	err := f.mu.LockContext(ctx)
+	if err != nil {
+		return f.fail("fallocate", err)
+	}
 	defer f.mu.Unlock()
-	var err error
 	if p, ok := f.content.(*plain); ok {
 		err = p.allocate(off, length, keepSize)
 	} else if !keepSize && off+length > f.content.size() {

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"context"
 
 	"github.com/mithrilfs/mithrilfs/store/container"
 	"github.com/mithrilfs/mithrilfs/store/layout"
@@ -69,6 +70,10 @@ func (h *head) ReadAt(p []byte, off int64) (int, error) {
 // WriteAt takes a prefix of p; the File turns a head into something else when
 // it takes less than all.
 func (h *head) WriteAt(p []byte, off int64) (int, error) { return h.write(p, off), nil }
+
+func (h *head) ReadAtContext(_ context.Context, p []byte, off int64) (int, error) {
+	return h.ReadAt(p, off)
+}
 
 func (h *head) Truncate(size int64) error {
 	if size < int64(len(h.buf)) {

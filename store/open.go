@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"os"
 
@@ -30,7 +31,7 @@ func (s *Store) Create(rel string, mode uint32, as Caller) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := s.adopt(rel, file, Write)
+	f, err := s.adopt(context.Background(), rel, file, Write)
 	if err == nil {
 		f.noteName(rel)
 	}
@@ -49,8 +50,8 @@ const (
 
 // Open opens a regular file. The error of a container that can't be read
 // matches container.ErrDamaged or container.ErrVersion; it can be opened with
-// Truncate all the same.
-func (s *Store) Open(rel string, mode Mode) (*File, error) {
+// Truncate all the same. It matches unix.EINTR when ctx ended while the disk hung.
+func (s *Store) Open(ctx context.Context, rel string, mode Mode) (*File, error) {
 	if s.hidden(rel) {
 		return nil, s.root.fail("open", rel, unix.ENOENT)
 	}
@@ -66,8 +67,8 @@ func (s *Store) Open(rel string, mode Mode) (*File, error) {
 		if err != nil {
 			return nil, err
 		}
-		f, err := s.adopt(rel, file, mode)
-		if err != nil || try == maxTries || s.leadsTo(rel, f) {
+		f, err := s.adopt(ctx, rel, file, mode)
+		if err != nil || try == maxTries || s.leadsTo(ctx, rel, f) {
 			return f, err
 		}
 		if err := f.Release(mode != Read); err != nil { // it was replaced in the middle of it
@@ -77,8 +78,10 @@ func (s *Store) Open(rel string, mode Mode) (*File, error) {
 }
 
 // leadsTo says whether rel is the name of the inode that f works on.
-func (s *Store) leadsTo(rel string, f *File) bool {
-	f.mu.RLock()
+func (s *Store) leadsTo(ctx context.Context, rel string, f *File) bool {
+	if f.mu.RLockContext(ctx) != nil {
+		return true // whoever asked has gone
+	}
 	defer f.mu.RUnlock()
 	named, err := s.root.stat(rel)
 	own, ownErr := f.backing.stat()
@@ -87,7 +90,7 @@ func (s *Store) leadsTo(rel string, f *File) bool {
 
 // adopt makes file, just opened, the File of its inode or gives it to the one
 // that exists. It owns file.
-func (s *Store) adopt(rel string, file *os.File, mode Mode) (*File, error) {
+func (s *Store) adopt(ctx context.Context, rel string, file *os.File, mode Mode) (*File, error) {
 	write := mode != Read
 	st, err := statFD(int(file.Fd()))
 	if err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
@@ -101,7 +104,7 @@ func (s *Store) adopt(rel string, file *os.File, mode Mode) (*File, error) {
 	s.mu.Lock()
 	f := s.files[key]
 	if f == nil {
-		f = &File{store: s, key: key, name: s.root.name(rel)}
+		f = &File{store: s, key: key, name: s.root.name(rel), mu: newRWLock()}
 		s.files[key] = f
 	}
 	f.opens++
@@ -109,7 +112,7 @@ func (s *Store) adopt(rel string, file *os.File, mode Mode) (*File, error) {
 		f.writers++
 	}
 	s.mu.Unlock()
-	if err := f.prepare(rel, file, mode); err != nil {
+	if err := f.prepare(ctx, rel, file, mode); err != nil {
 		if write {
 			s.mu.Lock()
 			f.writers--
@@ -158,8 +161,11 @@ func (s *Store) drop(f *File) {
 
 // prepare gives f a descriptor good for what is wanted, and content. It owns
 // file.
-func (f *File) prepare(rel string, file *os.File, mode Mode) error {
-	f.mu.Lock()
+func (f *File) prepare(ctx context.Context, rel string, file *os.File, mode Mode) error {
+	if err := f.mu.LockContext(ctx); err != nil {
+		_ = file.Close() // nothing was written through it
+		return f.fail("open", err)
+	}
 	defer f.mu.Unlock()
 	write := mode != Read
 	f.at = rel

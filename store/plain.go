@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"io"
 
 	"golang.org/x/sys/unix"
@@ -12,6 +13,10 @@ import (
 type plain struct{ backing *backing }
 
 func (p *plain) ReadAt(b []byte, off int64) (int, error) { return p.backing.ReadAt(b, off) }
+
+func (p *plain) ReadAtContext(ctx context.Context, b []byte, off int64) (int, error) {
+	return p.backing.ReadAtContext(ctx, b, off)
+}
 
 // WriteAt refuses what would make the file look like a container: it could
 // never be told apart from one again.

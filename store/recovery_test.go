@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -40,7 +41,7 @@ func abandon(t *testing.T, dir, rel, owner string) (sibling, note string) {
 	t.Helper()
 	s, err := Open(dir, Options{})
 	must(t, err)
-	f, err := s.Open(rel, Truncate)
+	f, err := s.Open(context.Background(), rel, Truncate)
 	must(t, err)
 	_, err = f.WriteAt([]byte("the new content"), 0)
 	must(t, err)
@@ -161,7 +162,7 @@ func TestLongestName(t *testing.T) {
 	_, err = f.WriteAt([]byte("old"), 0)
 	must(t, err)
 	must(t, f.Release(true))
-	f, err = s.Open(name, Truncate)
+	f, err = s.Open(context.Background(), name, Truncate)
 	must(t, err)
 	if f.replacing == nil {
 		t.Error("it is emptied in place")

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"math/rand/v2"
 	"path/filepath"
@@ -36,7 +37,7 @@ func TestStoringAnewBesideWriters(t *testing.T) {
 		switch rnd.IntN(3) {
 		case 0: // grows into numbers, or stops being numbers
 			want = floats(uint64(round), 300_000)
-			must(t, f.Truncate(0))
+			must(t, f.Truncate(context.Background(), 0))
 		case 1: // much of it is dead afterwards
 			want = floats(uint64(round), 400_000)
 		case 2:
@@ -49,14 +50,14 @@ func TestStoringAnewBesideWriters(t *testing.T) {
 			_, err := f.WriteAt(want[off:min(off+200_000, len(want))], int64(off))
 			must(t, err)
 		}
-		must(t, f.Truncate(int64(len(want))))
+		must(t, f.Truncate(context.Background(), int64(len(want))))
 		released := make(chan error, 1)
 		go func(f *File) { released <- f.Release(true) }(f) // and the background begins
 		mode := Write
 		if rnd.IntN(4) == 0 {
 			mode, want = Truncate, nil
 		}
-		f, err = s.Open("f", mode)
+		f, err = s.Open(context.Background(), "f", mode)
 		must(t, err)
 		extra := floats(uint64(round), 200_000)
 		_, err = f.WriteAt(extra, int64(len(want)))

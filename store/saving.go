@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"math"
 
 	"github.com/mithrilfs/mithrilfs/codec"
@@ -48,6 +49,10 @@ func (s *saving) size() int64               { return s.length }
 func (s *saving) reader() *container.Reader { return s.w.Reader }
 
 func (s *saving) ReadAt(p []byte, off int64) (int, error) {
+	return s.ReadAtContext(context.Background(), p, off)
+}
+
+func (s *saving) ReadAtContext(ctx context.Context, p []byte, off int64) (int, error) {
 	done := 0
 	for done < len(p) {
 		at := off + int64(done)
@@ -59,7 +64,7 @@ func (s *saving) ReadAt(p []byte, off int64) (int, error) {
 		if c := s.chunk; c != nil && at < c.Offset && c.Offset-at < int64(len(q)) {
 			q = q[:c.Offset-at]
 		}
-		n, err := s.w.ReadAt(q, at)
+		n, err := s.w.ReadAtContext(ctx, q, at)
 		done += n
 		if err != nil {
 			return done, err
@@ -69,8 +74,13 @@ func (s *saving) ReadAt(p []byte, off int64) (int, error) {
 }
 
 func (s *saving) WriteAt(p []byte, off int64) (int, error) {
+	return s.WriteAtContext(context.Background(), p, off)
+}
+
+// WriteAtContext is WriteAt, or the error unix.EINTR after the first bytes of p.
+func (s *saving) WriteAtContext(ctx context.Context, p []byte, off int64) (int, error) {
 	if off < s.next {
-		return s.overwrite(p, off)
+		return s.overwrite(ctx, p, off)
 	}
 	if off > s.next { // a hole, or the first of writes out of order
 		if err := s.submit(); err != nil {
@@ -80,7 +90,7 @@ func (s *saving) WriteAt(p []byte, off int64) (int, error) {
 	}
 	done := 0
 	for done < len(p) {
-		n, err := s.extend(p[done:])
+		n, err := s.extend(ctx, p[done:])
 		done += n
 		if err != nil {
 			return done, err
@@ -90,9 +100,11 @@ func (s *saving) WriteAt(p []byte, off int64) (int, error) {
 }
 
 // extend adds to the current chunk as much of p as belongs to it.
-func (s *saving) extend(p []byte) (int, error) {
+func (s *saving) extend(ctx context.Context, p []byte) (int, error) {
 	if s.chunk == nil {
-		s.start(s.region(s.next))
+		if err := s.start(ctx, s.region(s.next)); err != nil {
+			return 0, err
+		}
 	}
 	n := int(min(int64(len(p)), s.limit-s.next))
 	_, _ = s.chunk.Write(p[:n]) // never fails
@@ -106,7 +118,7 @@ func (s *saving) extend(p []byte) (int, error) {
 
 // start begins a chunk at s.next, in region r. Frames of a region begin at
 // multiples of codec.FrameSize from the region's first byte.
-func (s *saving) start(r layout.Region) {
+func (s *saving) start(ctx context.Context, r layout.Region) (err error) {
 	into := s.next - r.Begin
 	dtype := r.DType
 	if into%int64(dtype.Size()) != 0 {
@@ -114,7 +126,8 @@ func (s *saving) start(r layout.Region) {
 		s.misaligned += codec.FrameSize
 	}
 	s.limit = min(r.End, r.Begin+into-into%codec.FrameSize+codec.FrameSize)
-	s.chunk = s.w.NewChunk(container.Chunk{Offset: s.next, DType: dtype})
+	s.chunk, err = s.w.NewChunk(ctx, container.Chunk{Offset: s.next, DType: dtype})
+	return err
 }
 
 // join lets the chunk go on with the next region where that is small enough to
@@ -156,7 +169,7 @@ func (s *saving) submit() error {
 
 // overwrite puts p, which begins before the sequence's end, into frames of its
 // own.
-func (s *saving) overwrite(p []byte, off int64) (int, error) {
+func (s *saving) overwrite(ctx context.Context, p []byte, off int64) (int, error) {
 	if err := s.flush(); err != nil {
 		return 0, err
 	}
@@ -164,7 +177,10 @@ func (s *saving) overwrite(p []byte, off int64) (int, error) {
 	done := 0
 	for done < len(p) {
 		s.next = off + int64(done)
-		s.start(s.region(s.next))
+		if err := s.start(ctx, s.region(s.next)); err != nil {
+			s.next = next
+			return 0, err
+		}
 		n := int(min(int64(len(p)-done), s.limit-s.next))
 		_, _ = s.chunk.Write(p[done : done+n])
 		done += n

@@ -2,13 +2,16 @@ package container
 
 import (
 	"container/list"
+	"context"
 	"io"
 	"sync"
 	"sync/atomic"
 
 	"github.com/valyala/bytebufferpool"
+	"golang.org/x/sys/unix"
 
 	"github.com/mithrilfs/mithrilfs/codec"
+	"github.com/mithrilfs/mithrilfs/store/patience"
 )
 
 // Cache keeps decoded frames of any number of containers, least recently used
@@ -74,41 +77,71 @@ type block struct {
 }
 
 // acquire returns the decoded frame, filled by fill if no one has it. Pass it
-// to release when its bytes have been used.
-func (c *Cache) acquire(key cacheKey, length int, fill func([]byte) error) (*block, error) {
+// to release when its bytes have been used. A reader that gives up, with
+// unix.EINTR, leaves fill at work.
+func (c *Cache) acquire(ctx context.Context, key cacheKey, length int, fill func([]byte) error) (*block, error) {
+	b, have := c.enter(key, length)
+	switch {
+	case have:
+	case ctx.Done() == nil:
+		c.fill(b, fill)
+	default:
+		go c.fill(b, fill)
+	}
+	err := b.wait(ctx)
+	if err != nil {
+		c.release(b)
+		return nil, err
+	}
+	return b, nil
+}
+
+// enter returns the block of a frame with a reference for the caller, and one
+// more for fill if no one has it.
+func (c *Cache) enter(key cacheKey, length int) (b *block, have bool) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if b := c.entries[key]; b != nil {
 		b.refs++
 		c.order.MoveToFront(b.element)
 		c.stats.Hits++
-		c.mu.Unlock()
-		<-b.ready
-		if b.err != nil {
-			err := b.err
-			c.release(b)
-			return nil, err
-		}
-		return b, nil
+		return b, true
 	}
-	b := &block{key: key, buf: sized(&c.decoded, length), refs: 1, ready: make(chan struct{})}
+	b = &block{key: key, buf: sized(&c.decoded, length), refs: 2, ready: make(chan struct{})}
 	b.element = c.order.PushFront(b)
 	c.entries[key] = b
 	c.used += int64(cap(b.buf.B))
 	c.stats.Decodes++
 	c.evict()
-	c.mu.Unlock()
+	return b, false
+}
 
-	b.err = fill(b.buf.B)
-	close(b.ready)
-	if b.err != nil {
-		err := b.err
+// fill decodes a frame into its block. One that fails leaves the cache.
+func (c *Cache) fill(b *block, fill func([]byte) error) {
+	if b.err = fill(b.buf.B); b.err != nil {
 		c.mu.Lock()
 		c.remove(b)
 		c.mu.Unlock()
-		c.release(b)
-		return nil, err
 	}
-	return b, nil
+	close(b.ready)
+	c.release(b)
+}
+
+// wait returns when the block is filled, with the error of that.
+func (b *block) wait(ctx context.Context) error {
+	select {
+	case <-b.ready:
+		return b.err
+	default:
+	}
+	patient, release := patience.Context(ctx)
+	defer release()
+	select {
+	case <-b.ready:
+		return b.err
+	case <-patient.Done():
+		return unix.EINTR
+	}
 }
 
 func (c *Cache) release(b *block) {

@@ -376,7 +376,7 @@ func TestWriteErrorsStay(t *testing.T) {
 		m := &memory{failAfter: n}
 		w := newTestWriter(m)
 		for off := 0; off < len(data); off += codec.FrameSize {
-			c := w.NewChunk(Chunk{Offset: int64(off), DType: codec.BF16})
+			c := newChunk(t, w, Chunk{Offset: int64(off), DType: codec.BF16})
 			_, _ = c.Write(data[off : off+codec.FrameSize])
 			if w.Append(c) != nil {
 				break
@@ -433,7 +433,7 @@ func TestManyChunksStayInTheirBound(t *testing.T) {
 	w := Create(&memory{}, NewCache(1<<20), enc)
 	chunk := weights(codec.FrameSize, 1)
 	for i := range 50 {
-		c := w.NewChunk(Chunk{Offset: int64(i) * codec.FrameSize, DType: codec.BF16})
+		c := newChunk(t, w, Chunk{Offset: int64(i) * codec.FrameSize, DType: codec.BF16})
 		_, _ = c.Write(chunk)
 		must(t, w.Append(c))
 		enc.mu.Lock()
@@ -445,6 +445,6 @@ func TestManyChunksStayInTheirBound(t *testing.T) {
 	}
 	must(t, w.Drain())
 	for range 4 { // room for all that one writer may hold comes back
-		_ = w.NewChunk(Chunk{})
+		_ = newChunk(t, w, Chunk{})
 	}
 }

@@ -1,11 +1,14 @@
 package container
 
 import (
+	"context"
 	"sync"
 
 	"github.com/valyala/bytebufferpool"
+	"golang.org/x/sys/unix"
 
 	"github.com/mithrilfs/mithrilfs/codec"
+	"github.com/mithrilfs/mithrilfs/store/patience"
 )
 
 // Encoders are what all Writers of a process share: a number of codec.Encoder,
@@ -18,9 +21,9 @@ type Encoders struct {
 	raw bytebufferpool.Pool // logical bytes of a chunk
 	out bytebufferpool.Pool // its record and zstd frame
 
-	mu        sync.Mutex // guards what follows
-	room      sync.Cond
-	held      int // chunks held by all Writers
+	mu        sync.Mutex    // guards what follows
+	room      chan struct{} // closed when a chunk is given back; nil: nobody waits
+	held      int           // chunks held by all Writers
 	max       int
 	perWriter int
 }
@@ -32,7 +35,6 @@ func NewEncoders(n int, maxBytes int64) *Encoders {
 	n = max(n, 1)
 	chunks := max(int(maxBytes/(2*codec.FrameSize)), 2)
 	e := &Encoders{slots: make(chan *codec.Encoder, n), max: chunks, perWriter: max(chunks/2, 2)}
-	e.room.L = &e.mu
 	for range n {
 		e.slots <- codec.NewEncoder()
 	}
@@ -73,18 +75,39 @@ func (c *Chunk) Write(p []byte) (int, error) { return c.data.Write(p) }
 // Truncate drops all but the first n bytes.
 func (c *Chunk) Truncate(n int) { c.data.B = c.data.B[:n] }
 
-// take waits for room and returns an empty chunk buffer for w.
-func (e *Encoders) take(w *Writer) *bytebufferpool.ByteBuffer {
-	e.mu.Lock()
-	for w.held >= e.perWriter || e.held >= e.max && w.held > 0 {
-		e.room.Wait()
+// take waits for room and returns an empty chunk buffer for w. The error is
+// unix.EINTR.
+func (e *Encoders) take(ctx context.Context, w *Writer) (*bytebufferpool.ByteBuffer, error) {
+	for room := e.reserve(w); room != nil; room = e.reserve(w) {
+		patient, release := patience.Context(ctx)
+		select {
+		case <-room:
+		case <-patient.Done():
+		}
+		over := patient.Err() != nil
+		release()
+		if over {
+			return nil, unix.EINTR
+		}
 	}
-	w.held++
-	e.held++
-	e.mu.Unlock()
 	b := sized(&e.raw, codec.FrameSize)
 	b.B = b.B[:0]
-	return b
+	return b, nil
+}
+
+// reserve takes the room of one chunk, or returns what to wait for.
+func (e *Encoders) reserve(w *Writer) <-chan struct{} {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if w.held < e.perWriter && (e.held < e.max || w.held == 0) {
+		w.held++
+		e.held++
+		return nil
+	}
+	if e.room == nil {
+		e.room = make(chan struct{})
+	}
+	return e.room
 }
 
 // give returns a chunk's buffers and its room.
@@ -97,8 +120,11 @@ func (e *Encoders) give(w *Writer, c *Chunk) {
 	e.mu.Lock()
 	w.held--
 	e.held--
+	if e.room != nil {
+		close(e.room)
+		e.room = nil
+	}
 	e.mu.Unlock()
-	e.room.Broadcast()
 }
 
 // encode fills c.out: room for the record, and the zstd frame after it.

@@ -2,6 +2,7 @@ package container
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"math/rand/v2"
@@ -69,12 +70,19 @@ func weights(n int, seed uint64) []byte {
 	return b
 }
 
+func newChunk(t testing.TB, w *Writer, c Chunk) *Chunk {
+	t.Helper()
+	n, err := w.NewChunk(context.Background(), c)
+	must(t, err)
+	return n
+}
+
 // put appends p at off in chunks of codec.FrameSize.
 func put(t testing.TB, w *Writer, p []byte, off int64, d codec.DType) {
 	t.Helper()
 	for len(p) > 0 {
 		n := min(len(p), codec.FrameSize)
-		c := w.NewChunk(Chunk{Offset: off, DType: d})
+		c := newChunk(t, w, Chunk{Offset: off, DType: d})
 		if _, err := c.Write(p[:n]); err != nil {
 			t.Fatal(err)
 		}

@@ -2,6 +2,7 @@ package container
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"sync"
 )
@@ -82,12 +83,17 @@ func (r *Reader) Usage() (live, end int64) {
 // that no frame covers are zeros. A frame that is damaged gives a DamageError
 // after the bytes before it; other frames still read.
 func (r *Reader) ReadAt(p []byte, off int64) (int, error) {
+	return r.ReadAtContext(context.Background(), p, off)
+}
+
+// ReadAtContext is ReadAt, or the error unix.EINTR.
+func (r *Reader) ReadAtContext(ctx context.Context, p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, errNegativeOffset
 	}
 	done := 0
 	for done < len(p) {
-		n, err := r.readPiece(p[done:], off+int64(done), r.Size())
+		n, err := r.readPiece(ctx, p[done:], off+int64(done), r.Size())
 		done += n
 		if err != nil {
 			return done, err
@@ -97,7 +103,7 @@ func (r *Reader) ReadAt(p []byte, off int64) (int, error) {
 }
 
 // readPiece reads from one extent or hole of a logical file of size bytes.
-func (r *Reader) readPiece(p []byte, off, size int64) (int, error) {
+func (r *Reader) readPiece(ctx context.Context, p []byte, off, size int64) (int, error) {
 	r.mu.RLock()
 	e, next, ok := r.log.Extents.At(off)
 	var g Generation
@@ -117,11 +123,11 @@ func (r *Reader) readPiece(p []byte, off, size int64) (int, error) {
 		clear(p[:n])
 		return n, nil
 	}
-	return r.readExtent(p, off, &e, g)
+	return r.readExtent(ctx, p, off, &e, g)
 }
 
-func (r *Reader) readExtent(p []byte, off int64, e *Extent, g Generation) (int, error) {
-	b, err := r.cache.acquire(cacheKey{r.id, e.Frame.Position}, int(e.Frame.Length), func(dst []byte) error {
+func (r *Reader) readExtent(ctx context.Context, p []byte, off int64, e *Extent, g Generation) (int, error) {
+	b, err := r.cache.acquire(ctx, cacheKey{r.id, e.Frame.Position}, int(e.Frame.Length), func(dst []byte) error {
 		return r.cache.decode(r.src, &e.Frame, g, dst)
 	})
 	if err != nil {

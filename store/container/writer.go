@@ -1,6 +1,7 @@
 package container
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -101,10 +102,14 @@ func (r *Reader) loadSpans(size int64) error {
 }
 
 // NewChunk returns an empty chunk to fill and give to Append. It waits while
-// this Writer, or all together, hold as much as they may.
-func (w *Writer) NewChunk(c Chunk) *Chunk {
-	c.data = w.enc.take(w)
-	return &c
+// this Writer, or all together, hold as much as they may; the error is
+// unix.EINTR.
+func (w *Writer) NewChunk(ctx context.Context, c Chunk) (*Chunk, error) {
+	var err error
+	if c.data, err = w.enc.take(ctx, w); err != nil {
+		return nil, err
+	}
+	return &c, nil
 }
 
 // Discard gives up a chunk that is not going to be appended.
@@ -260,6 +265,10 @@ func (w *Writer) drain() error {
 	return w.err
 }
 
+// Ready says whether Append finds the storage ready, and returns without
+// waiting for it.
+func (w *Writer) Ready() bool { return w.Modified() }
+
 // Modified says whether anything was appended since the container was sealed
 // or opened.
 func (w *Writer) Modified() bool {
@@ -336,6 +345,11 @@ func indexable(tensors []Tensor) []Tensor {
 // ReadAt fills p with logical bytes as they are now: of chunks on their way, of
 // the log, and zeros elsewhere, also past the end. It never returns io.EOF.
 func (w *Writer) ReadAt(p []byte, off int64) (int, error) {
+	return w.ReadAtContext(context.Background(), p, off)
+}
+
+// ReadAtContext is ReadAt, or the error unix.EINTR.
+func (w *Writer) ReadAtContext(ctx context.Context, p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, errNegativeOffset
 	}
@@ -343,7 +357,7 @@ func (w *Writer) ReadAt(p []byte, off int64) (int, error) {
 	for done < len(p) {
 		n, err := w.readPending(p[done:], off+int64(done))
 		if n == 0 && err == nil {
-			n, err = w.readLogged(p[done:], off+int64(done))
+			n, err = w.readLogged(ctx, p[done:], off+int64(done))
 		}
 		done += n
 		if err != nil {
@@ -369,7 +383,7 @@ func (w *Writer) readPending(p []byte, off int64) (int, error) {
 }
 
 // readLogged reads up to the next chunk on its way.
-func (w *Writer) readLogged(p []byte, off int64) (int, error) {
+func (w *Writer) readLogged(ctx context.Context, p []byte, off int64) (int, error) {
 	w.mu.RLock()
 	for _, c := range w.queue {
 		if c.Offset > off && c.Offset-off < int64(len(p)) {
@@ -377,7 +391,7 @@ func (w *Writer) readLogged(p []byte, off int64) (int, error) {
 		}
 	}
 	w.mu.RUnlock()
-	return w.readPiece(p, off, math.MaxInt64)
+	return w.readPiece(ctx, p, off, math.MaxInt64)
 }
 
 // Close waits for chunks on their way and drops what the cache holds. It

@@ -1,0 +1,72 @@
+// Package patience lets a request wait for a disk without being bound to it. A
+// client that is interrupted gets its answer, EINTR, although what it waited for
+// goes on: a system call that hangs can't be called back.
+//
+// Programs do not expect EINTR from files. A signal that finds a request at work
+// must not be seen by them, so the answer comes only when the request has gone on
+// for Patience after it was interrupted: then the disk hangs.
+package patience
+
+import (
+	"context"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Patience is how long a request that was interrupted may still go on.
+const Patience = time.Second
+
+type key struct{}
+
+// Context returns a context that ends when ctx ended Patience ago. Of one that
+// Context has returned, it is that one. The function releases what it holds.
+func Context(ctx context.Context) (context.Context, context.CancelFunc) {
+	if ctx.Done() == nil || ctx.Value(key{}) != nil {
+		return ctx, func() {}
+	}
+	patient, cancel := context.WithCancel(context.WithValue(context.Background(), key{}, true))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(Patience, cancel) })
+	return patient, func() { stop(); cancel() }
+}
+
+// Over says whether the request of ctx has been answered with EINTR: what it
+// has not begun yet must not happen any more.
+func Over(ctx context.Context) bool {
+	return ctx.Value(key{}) != nil && ctx.Err() != nil
+}
+
+// Do runs do, and returns unix.EINTR when ctx ends before it does. The context
+// that do gets tells it, by Over. What do returns goes to late then, which may be
+// nil. do must hold nothing that its caller uses again after that.
+func Do[T any](ctx context.Context, do func(context.Context) (T, error), late func(T, error)) (T, error) {
+	if ctx.Done() == nil {
+		return do(ctx)
+	}
+	type result struct {
+		v   T
+		err error
+	}
+	patient, release := Context(ctx)
+	done := make(chan result) // taken by one of the two who select on it
+	go func() {
+		v, err := do(patient)
+		select {
+		case done <- result{v, err}:
+			return
+		case <-patient.Done():
+		}
+		if late != nil {
+			late(v, err)
+		}
+	}()
+	select {
+	case r := <-done:
+		release()
+		return r.v, r.err
+	case <-patient.Done():
+		release()
+		var none T
+		return none, unix.EINTR
+	}
+}

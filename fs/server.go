@@ -27,8 +27,13 @@ type Server struct {
 // sealed.
 func (s *Server) Wait() error {
 	s.fuse.Wait()
-	return s.store.Close()
+	err := s.store.Close()
+	s.LogStats()
+	return err
 }
+
+// LogStats logs the store's counters.
+func (s *Server) LogStats() { s.log.Info("counters", "store", s.store.Stats().String()) }
 
 // ErrDetached says that clients kept files open: what they had written is
 // sealed, and the mount is out of the tree, but Wait goes on until they close

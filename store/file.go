@@ -339,7 +339,9 @@ func (f *File) lostError() error {
 // once, and forgets them.
 func (f *File) syncBacking(metadata bool) error {
 	if f.lost == nil {
-		f.lost = f.backing.sync(metadata)
+		if f.lost = f.backing.sync(metadata); f.lost != nil {
+			f.store.counters.syncFailures.Add(1)
+		}
 	}
 	return f.lost
 }
@@ -388,6 +390,7 @@ func (f *File) Release(write bool) error {
 		f.store.mu.Unlock()
 		if last {
 			err = f.Seal()
+			f.sealed(err)
 			if err == nil {
 				f.reconsider()
 			}
@@ -395,6 +398,16 @@ func (f *File) Release(write bool) error {
 	}
 	f.store.drop(f)
 	return err
+}
+
+// sealed notes how the seal at the last close ended.
+func (f *File) sealed(err error) {
+	f.store.failures.note(f.key, err)
+	if err != nil {
+		f.store.counters.sealFailures.Add(1)
+	} else {
+		f.store.counters.sealed.Add(1)
+	}
 }
 
 // Info describes the file as it is now.

@@ -134,6 +134,9 @@ func (f *File) Inspect() (*Inspection, error) {
 	case *head:
 		in.summary.State = StateWriting
 	}
+	if failed := f.store.failures.of(f.key); failed != nil {
+		in.summary.Problem = strings.TrimPrefix(in.summary.Problem+"; its last close failed: "+failed.Error(), "; ")
+	}
 	in.summary.Ratio = ratio(in.summary.Logical, in.summary.Stored)
 	return in, nil
 }

@@ -68,6 +68,9 @@ func (s *Store) Open(ctx context.Context, rel string, mode Mode) (*File, error) 
 			return nil, err
 		}
 		f, err := s.adopt(ctx, rel, file, mode)
+		if err == nil {
+			f.warnFailure()
+		}
 		if err != nil || try == maxTries || s.leadsTo(ctx, rel, f) {
 			return f, err
 		}
@@ -243,6 +246,13 @@ func (f *File) load(write bool) (content, error) {
 	}
 	s.layout = recorded(w.Reader)
 	return s, nil
+}
+
+// warnFailure tells that what was written last may not be all there.
+func (f *File) warnFailure() {
+	if failed := f.store.failures.of(f.key); failed != nil {
+		f.store.log.Warn("the last close of this file failed: some of what was written last may be missing", "file", f.name, "error", failed)
+	}
 }
 
 func (f *File) warnUnsealed(r *container.Reader) {

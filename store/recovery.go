@@ -56,6 +56,7 @@ func (s *Store) recover() {
 			removed++
 		}
 	}
+	s.counters.leftovers.Add(uint64(removed))
 	if removed > 0 {
 		s.log.Info("removed unfinished replacements of a daemon that died", "files", removed)
 	}

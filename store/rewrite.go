@@ -119,6 +119,7 @@ func (f *File) reconsider() {
 		err := f.rewrite(want, version)
 		switch {
 		case err == nil:
+			s.counters.storedAnew.Add(1)
 			s.log.Info("stored anew", "file", f.name, "container", want.container, "why", want.why)
 		case !errors.Is(err, errChanged):
 			s.log.Warn("can't store anew", "file", f.name, "error", err)

@@ -67,6 +67,8 @@ type Store struct {
 	sizes    sizes
 	ids      identities
 	ctimes   ctimes
+	failures failures
+	counters counters
 
 	durability Durability
 	instance   string // of this process, in the names of siblings
@@ -161,9 +163,6 @@ func (s *Store) SealAll() error {
 
 // Path is the directory as the user named it.
 func (s *Store) Path() string { return s.root.path }
-
-// CacheStats tells what the cache of decoded frames did.
-func (s *Store) CacheStats() container.CacheStats { return s.cache.Stats() }
 
 // privateDir, at the root, is where the store keeps what is not a logical file.
 const privateDir = ".mithrilfs"

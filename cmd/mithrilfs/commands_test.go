@@ -33,6 +33,7 @@ func TestUsageErrors(t *testing.T) {
 		{"bench --limit 1Q x", `--limit "1Q": give a size such as 1GiB` + "\n"},
 		{"mount -o ro,frob,nofail plain", "-o frob: unknown mount option; mithrilfs mount --help lists those there are\n"},
 		{"mount -o cache=many plain", "-o cache=many: give a size such as cache=64MiB\n"},
+		{"mount -o durability=never plain", "-o durability=never: durability is rename or fsync\n"},
 		{"mount -o workers=0 plain", "-o workers=0: give a number from 1 on, such as workers=4\n"},
 	} {
 		o := invoke(t, strings.Fields(c.args)...)

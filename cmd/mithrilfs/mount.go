@@ -49,7 +49,7 @@ DIR itself. Files that are there already are served as they are; new files that 
 tensors are stored compressed. It returns when the mount can be used, and leaves a
 process in the background that serves it until it is unmounted. On SIGTERM, SIGINT
 or SIGHUP that process waits up to 10 seconds for open files, seals them, unmounts
-and exits.
+and exits. On SIGUSR1 it logs what it has counted.
 
 In the foreground the log goes to standard error, in the background nowhere, unless
 --log names a file, which is appended to.
@@ -68,6 +68,14 @@ In the foreground the log goes to standard error, in the background nowhere, unl
 	f.BoolVarP(&m.foreground, "foreground", "f", false, "serve in this process until unmounted")
 	f.BoolVarP(&m.readOnly, "read-only", "r", false, "allow no changes; others may serve the directory too")
 	f.StringArrayVarP(&m.options, "option", "o", nil, "mount `OPTIONS`, separated by commas")
+	f.Func("durability", "when a file is made durable unasked: `WHEN` is rename, before it replaces another\n(the default), or fsync, never",
+		func(s string) error {
+			if _, ok := durabilities[s]; !ok {
+				return errors.New("it is rename or fsync")
+			}
+			m.options = append(m.options, "durability="+s)
+			return nil
+		})
 	f.StringVar(&m.log, "log", "", "append the log to this `FILE`")
 	f.BoolVarP(&m.verbose, "verbose", "v", false, "log every request")
 	f.IntVar(&m.ready, "ready-fd", -1, "")
@@ -128,6 +136,8 @@ func (a *app) serve(m *mountRequest, o fs.Options) error {
 	limitMemory(o.Store)
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	count := make(chan os.Signal, 1)
+	signal.Notify(count, syscall.SIGUSR1)
 	s, err := fs.Mount(m.dir, m.point, o)
 	if err != nil {
 		return err
@@ -137,13 +147,17 @@ func (a *app) serve(m *mountRequest, o fs.Options) error {
 	}
 	done := make(chan error, 1)
 	go func() { done <- s.Wait() }()
-	select {
-	case err := <-done:
-		return err
-	case sig := <-stop:
-		log.Info("shutting down", "signal", sig.String())
-		signal.Stop(stop) // the next one ends the process
-		return shutdown(s, done)
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-count:
+			s.LogStats()
+		case sig := <-stop:
+			log.Info("shutting down", "signal", sig.String())
+			signal.Stop(stop) // the next one ends the process
+			return shutdown(s, done)
+		}
 	}
 }
 

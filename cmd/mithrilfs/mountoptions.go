@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/mithrilfs/mithrilfs/fs"
+	"github.com/mithrilfs/mithrilfs/store"
 )
 
 const optionHelp = `Options for -o:
@@ -13,6 +14,7 @@ const optionHelp = `Options for -o:
                      (who is not root needs user_allow_other in /etc/fuse.conf)
   noexec             no programs are run from the mount
   cache=SIZE         memory for decoded data, for all readers together (64MiB)
+  durability=WHEN    as --durability
   workers=N          frames encoded at once (as many as there are processors)
 Options that mount(8) and fstab use and that change nothing here are ignored, such
 as rw, defaults, nofail, noauto, user, _netdev, relatime and x-systemd.automount;
@@ -25,6 +27,11 @@ var ignoredOptions = map[string]bool{
 	"nodev": true, "nosuid": true, "dev": true, "suid": true, "exec": true, "default_permissions": true,
 	"async": true, "atime": true, "noatime": true, "diratime": true, "nodiratime": true,
 	"relatime": true, "norelatime": true, "strictatime": true, "nostrictatime": true, "lazytime": true, "nolazytime": true,
+}
+
+var durabilities = map[string]store.Durability{
+	"rename": store.DurabilityRename,
+	"fsync":  store.DurabilityFsync,
 }
 
 // parseMountOptions reads what -o says, any number of times.
@@ -57,6 +64,12 @@ func parseMountOption(o *fs.Options, word string) error {
 			return usagef("-o %s: give a size such as cache=64MiB", word)
 		}
 		o.Store.CacheBytes = n
+	case key == "durability":
+		d, ok := durabilities[value]
+		if !ok {
+			return usagef("-o %s: durability is rename or fsync", word)
+		}
+		o.Store.Durability = d
 	case key == "workers":
 		n, err := strconv.ParseUint(value, 10, 16)
 		if err != nil || n == 0 {

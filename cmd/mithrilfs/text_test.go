@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/mithrilfs/mithrilfs/store"
 )
 
 func TestHuman(t *testing.T) {
@@ -40,14 +42,14 @@ func TestPrintable(t *testing.T) {
 }
 
 func TestMountOptions(t *testing.T) {
-	o, err := parseMountOptions([]string{"rw,noauto,user,nofail,_netdev,x-systemd.automount,defaults,nodev", "allow_other,noexec,cache=1GiB", "workers=3,ro"})
+	o, err := parseMountOptions([]string{"rw,noauto,user,nofail,_netdev,x-systemd.automount,defaults,nodev", "allow_other,noexec,cache=1GiB", "workers=3,ro,durability=fsync"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !o.ReadOnly || !o.AllowOther || !slices.Equal(o.Options, []string{"noexec"}) || o.Store.CacheBytes != 1<<30 || o.Store.Workers != 3 {
+	if !o.ReadOnly || !o.AllowOther || !slices.Equal(o.Options, []string{"noexec"}) || o.Store.CacheBytes != 1<<30 || o.Store.Workers != 3 || o.Store.Durability != store.DurabilityFsync {
 		t.Errorf("%+v", o)
 	}
-	if o, err := parseMountOptions(nil); err != nil || o.ReadOnly || o.AllowOther || len(o.Options) > 0 {
+	if o, err := parseMountOptions(nil); err != nil || o.ReadOnly || o.AllowOther || len(o.Options) > 0 || o.Store.Durability != store.DurabilityRename {
 		t.Errorf("%+v, %v", o, err)
 	}
 }

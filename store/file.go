@@ -106,6 +106,24 @@ func (f *File) ReadAtContext(ctx context.Context, p []byte, off int64) (int, err
 	return n, nil
 }
 
+// View returns n bytes from off on where they lie, if that can be, and nil where
+// ReadAtContext must be used. Its errors are those of ReadAtContext.
+func (f *File) View(ctx context.Context, off int64, n int) (*container.View, error) {
+	if err := f.mu.RLockContext(ctx); err != nil {
+		return nil, f.fail("read", err)
+	}
+	defer f.mu.RUnlock()
+	s, ok := f.content.(*sealed)
+	if !ok {
+		return nil, nil
+	}
+	v, err := s.r.View(ctx, off, n)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = f.fail("read", err)
+	}
+	return v, err
+}
+
 // WriteAt writes all of p at off. p is not kept.
 func (f *File) WriteAt(p []byte, off int64) (int, error) {
 	return f.WriteAtContext(context.Background(), p, off)

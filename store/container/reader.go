@@ -127,9 +127,7 @@ func (r *Reader) readPiece(ctx context.Context, p []byte, off, size int64) (int,
 }
 
 func (r *Reader) readExtent(ctx context.Context, p []byte, off int64, e *Extent, g Generation) (int, error) {
-	b, err := r.cache.acquire(ctx, cacheKey{r.id, e.Frame.Position}, int(e.Frame.Length), func(dst []byte) error {
-		return r.cache.decode(r.src, &e.Frame, g, dst)
-	})
+	b, err := r.block(ctx, e, g)
 	if err != nil {
 		return 0, err
 	}
@@ -137,6 +135,14 @@ func (r *Reader) readExtent(ctx context.Context, p []byte, off int64, e *Extent,
 	n := copy(p, b.buf.B[skip:int64(e.Skip)+int64(e.Length)])
 	r.cache.release(b)
 	return n, nil
+}
+
+// block returns the decoded frame of an extent, to be released.
+func (r *Reader) block(ctx context.Context, e *Extent, g Generation) (*block, error) {
+	f := e.Frame
+	return r.cache.acquire(ctx, cacheKey{r.id, f.Position}, int(f.Length), func(dst []byte) error {
+		return r.cache.decode(r.src, &f, g, dst)
+	})
 }
 
 // Check reads a frame from the container itself, past any cache, and checks

@@ -33,6 +33,7 @@ type daemonOrder struct {
 	Dir, Point string
 	AllowOther bool
 	ReadOnly   bool
+	Watched    bool // calls that change files wait for the test: see watcher
 }
 
 func TestMain(m *testing.M) {
@@ -51,6 +52,12 @@ func daemon(order string) int {
 	if err := json.Unmarshal([]byte(order), &o); err != nil {
 		fmt.Println(err)
 		return 2
+	}
+	if o.Watched {
+		if err := giveWatch(watchFD); err != nil {
+			fmt.Println(err)
+			return 1
+		}
 	}
 	debug.SetMemoryLimit(192 << 20)
 	level := slog.LevelInfo

@@ -77,9 +77,16 @@ func cutOnce(t *testing.T, disk *testDisk, o daemonOrder, clients []*crashClient
 			_ = m.cmd.Process.Kill()
 		}
 	})
+	_ = d.Close()
+	afterCut(t, disk, o, m, clients)
+}
+
+// afterCut is the machine's next life: what the clients find must be what they
+// may find, and what they can't read they remove.
+func afterCut(t *testing.T, disk *testDisk, o daemonOrder, m *testMount, clients []*crashClient) {
+	t.Helper()
 	_ = m.cmd.Process.Kill()
 	m.died(t)
-	_ = d.Close()
 	disk.detach(t)
 	if out, err := disk.attach(); err != nil {
 		t.Fatalf("%v: %s", err, out)

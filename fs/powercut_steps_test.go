@@ -63,7 +63,7 @@ var scenarios = []scenario{
 		}
 		err = w.writeAt(c.part(3, 300_000), 100_000)
 		err = errors.Join(err, w.sync(false))
-		err = errors.Join(err, w.writeAt(c.part(4, 10), 500_000))
+		err = errors.Join(err, w.writeAt(c.part(4, 300_000), 300_000))
 		err = errors.Join(err, w.truncate(oldLength/2))
 		return w.end(err)
 	}},
@@ -137,7 +137,28 @@ var cuts = []struct {
 		writeBack(backing, r, true)
 		return nil
 	}, shutdownLogged},
+	{"the ends", func(_ *testDisk, backing string, _ *rand.Rand) error { return writeEnds(backing) }, shutdownLogged},
 	{"everything", func(disk *testDisk, _ string, _ *rand.Rand) error { return disk.sync() }, shutdownAtOnce},
+}
+
+// writeEnds lets the kernel write the last pages of every file before all others.
+func writeEnds(dir string) error {
+	return filepath.WalkDir(dir, func(name string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		f, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = f.Close() }()
+		st, err := f.Stat()
+		if err != nil {
+			return err
+		}
+		from := max(0, st.Size()-8<<10)
+		return unix.SyncFileRange(int(f.Fd()), from, st.Size()-from, unix.SYNC_FILE_RANGE_WRITE|unix.SYNC_FILE_RANGE_WAIT_AFTER)
+	})
 }
 
 // sync writes what the kernel keeps of the disk to it.

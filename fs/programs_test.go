@@ -271,6 +271,7 @@ func TestFio(t *testing.T) {
 		"fsync":      "--ioengine=psync --rw=randwrite --bs=64k --fsync=16",
 		"mapped":     "--ioengine=mmap --rw=randwrite --bs=16k",
 		"direct":     "--ioengine=libaio --direct=1 --iodepth=8 --rw=randwrite --bs=32k",
+		"mixed":      "--ioengine=libaio --direct=1 --iodepth=8 --rw=randrw --bsrange=4k-64k",
 		"threads":    "--ioengine=psync --rw=randwrite --bs=32k --numjobs=4 --thread",
 		"numbers":    "--ioengine=psync --rw=write --bs=256k --buffer_compress_percentage=50 --refill_buffers",
 	} {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"strings"
 	"sync"
 	"testing"
 	"unsafe"
@@ -88,6 +89,7 @@ const noWatch = "can't be watched"
 // startWatched is startMount with a watcher.
 func startWatched(t testing.TB, o daemonOrder) (*testMount, *watcher) {
 	t.Helper()
+	needFUSE(t)
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	must(t, err)
 	ours, theirs := os.NewFile(uintptr(pair[0]), "watch"), os.NewFile(uintptr(pair[1]), "watched")
@@ -106,13 +108,16 @@ func startWatched(t testing.TB, o daemonOrder) (*testMount, *watcher) {
 		}
 	})
 	o.Watched = true
-	m := startMount(t, o, func(cmd *exec.Cmd) {
-		cmd.ExtraFiles = []*os.File{theirs}
-		t.Cleanup(func() {
-			_ = theirs.Close()
-			all.Wait() // the daemon is dead: its cleanup ran before
-		})
-	})
+	m, line := launch(t, o, func(cmd *exec.Cmd) { cmd.ExtraFiles = []*os.File{theirs} })
+	must(t, theirs.Close())
+	t.Cleanup(all.Wait)
+	if strings.HasPrefix(line, noWatch) {
+		t.Skipf("SKIPPED: %s", line)
+	}
+	if line != readyLine {
+		t.Fatalf("the daemon says %q\n%s", line, m.log)
+	}
+	t.Cleanup(func() { m.stop(t) })
 	return m, w
 }
 
@@ -138,7 +143,7 @@ type notification struct {
 	args       [6]uint64
 }
 
-// answer is struct seccomp_notif_resp.
+// notificationAnswer is struct seccomp_notif_resp.
 type notificationAnswer struct {
 	id           uint64
 	value        int64
@@ -198,11 +203,4 @@ func (w *watcher) watch(before func(n int, call string)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.before, w.n = before, 0
-}
-
-// seen is how many calls there were since watch.
-func (w *watcher) seen() int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.n
 }

@@ -56,6 +56,9 @@ func Detect(head []byte, src Source) Layout {
 	if l := detectSafetensors(head, src); l != nil {
 		return l
 	}
+	if l := detectTorch(head, src); l != nil {
+		return l
+	}
 	if l := detectNumbers(head); l != nil {
 		return l
 	}
@@ -82,6 +85,9 @@ func (opaque) Region(int64) (Region, error) {
 func Known(format string, tensors []Tensor) Layout {
 	if format == FormatSafetensors {
 		return &known{format: format, tensors: tensors}
+	}
+	if format == FormatTorch || format == FormatTorchLegacy {
+		return &torchKnown{known{format, tensors}}
 	}
 	return named{opaque{}, format}
 }

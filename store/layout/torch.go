@@ -26,7 +26,8 @@ const (
 	torchMinRegion = 2 << 10
 	// torchMinStep is how many bytes are taken for structure when it isn't known
 	// how long a pickle or a record goes on: less than what is between its end
-	// and the next storage.
+	// and the next storage. Of those longer than torchMaxStep it is a 64th, since
+	// small steps cost time, but not more than torchMaxStep.
 	torchMinStep = 48
 	torchMaxStep = 64 << 10
 	// torchWindow is how much of a pickle is read at a time.
@@ -175,9 +176,9 @@ func (t *torchFile) some(n int) ([]byte, error) {
 // wantMore waits for bytes of something that began at begin and whose end is not
 // known: at least until end.
 func (t *torchFile) wantMore(begin, end int64) error {
-	next := t.arrived() + min(max((t.arrived()-begin)/64, torchMinStep), torchMaxStep)
-	if t.arrived()-begin > 64*64 {
-		next &^= 63 // storages begin at multiples of 64
+	next := t.arrived() + torchMinStep
+	if long := t.arrived() - begin; long > torchMaxStep {
+		next = (t.arrived() + min(long/64, torchMaxStep)) &^ 63 // storages begin at multiples of 64
 	}
 	t.want = max(end, next)
 	return ErrMore

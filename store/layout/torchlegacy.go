@@ -46,10 +46,15 @@ func (t *torchFile) legacyPickle() error {
 			t.pickle.state = &torchState{}
 		}
 	}
+	p := t.pickle
 	if err := t.unpickle(l.begin); err != nil {
+		if l.number == legacyAtKeys && errors.Is(err, ErrMore) {
+			// The first storage follows closely. Each key still to come has at least 8 bytes.
+			missing := len(t.state.storages) - len(l.keys) - len(p.stack)
+			t.want = t.arrived() + 8*int64(max(missing, 1))
+		}
 		return err
 	}
-	p := t.pickle
 	t.pickle = nil
 	switch l.number {
 	case legacyAtVersion:

@@ -429,7 +429,7 @@ func (p *pickle) fill(base int, pairs bool) error {
 			if items[i+1].kind == pickledFalse && p.state.textOf(&items[i]) == "little_endian" {
 				p.bigEndian = true
 			}
-			p.state.adopt(into, items[i], &items[i+1])
+			p.state.adopt(into, items[i], items[i+1])
 		}
 	} else {
 		for i := range items {
@@ -439,7 +439,7 @@ func (p *pickle) fill(base int, pairs bool) error {
 				}
 				*p.keys = append(*p.keys, uint64(items[i].n))
 			}
-			p.state.adopt(into, p.state.nextIndex(into), &items[i])
+			p.state.adopt(into, p.state.nextIndex(into), items[i])
 		}
 	}
 	p.cut(base)
@@ -451,7 +451,7 @@ func (p *pickle) fillState() error {
 	if len(p.stack)-2 < p.floor() {
 		return errPickleStack
 	}
-	p.state.adopt(&p.stack[len(p.stack)-2], pickled{}, &p.stack[len(p.stack)-1])
+	p.state.adopt(&p.stack[len(p.stack)-2], pickled{}, p.stack[len(p.stack)-1])
 	p.cut(len(p.stack) - 1)
 	return nil
 }
@@ -493,7 +493,7 @@ func (p *pickle) call(function, args *pickled) (pickled, error) {
 	if name == globalDict {
 		v.kind = pickledDict
 	}
-	p.state.adopt(&v, pickled{}, args)
+	p.state.adopt(&v, pickled{}, *args)
 	return v, nil
 }
 

@@ -240,7 +240,7 @@ func (s *torchState) nextIndex(list *pickled) pickled {
 
 // adopt notes that child is in parent, by key. A child that no tensor is in is
 // ignored.
-func (s *torchState) adopt(parent *pickled, key pickled, child *pickled) {
+func (s *torchState) adopt(parent *pickled, key, child pickled) {
 	switch parent.kind {
 	case pickledDict, pickledList, pickledObject:
 	default:
@@ -251,36 +251,33 @@ func (s *torchState) adopt(parent *pickled, key pickled, child *pickled) {
 		st := &s.storages[child.n]
 		if len(s.dims) < torchMaxDims {
 			s.dims = append(s.dims, uint64(st.size/st.dtype.size()))
-			*child = s.named(torchTensor{end: st.size, storage: int32(child.n), dim: int32(len(s.dims) - 1), rank: 1, dtype: st.dtype})
+			child = s.named(torchTensor{end: st.size, storage: int32(child.n), dim: int32(len(s.dims) - 1), rank: 1, dtype: st.dtype})
 		}
 	case pickledTuple:
-		s.unpack(child)
+		child = s.unpack(&child)
 	case pickledTensor, pickledDict, pickledList, pickledObject:
 	default:
 		return
 	}
-	if child.kind == pickledTuple || child.n == 0 {
+	if child.n == 0 {
 		return
 	}
 	if parent.n == 0 {
 		parent.n = int64(s.node())
 	}
 	if n := &s.nodes[child.n]; n.parent == 0 && child.n != parent.n {
+		key.tuple = nil
 		n.parent, n.key = int32(parent.n), key
-		n.key.tuple = nil
 	}
 }
 
-// unpack turns a tuple with tensors in it into an object.
-func (s *torchState) unpack(tuple *pickled) {
+// unpack is the tuple as an object, if there are tensors in it.
+func (s *torchState) unpack(tuple *pickled) pickled {
 	v := pickled{kind: pickledObject}
-	items := tuple.items()
-	for i := range items {
-		s.adopt(&v, pickled{kind: pickledInt, n: int64(i)}, &items[i])
+	for i, item := range tuple.items() {
+		s.adopt(&v, pickled{kind: pickledInt, n: int64(i)}, item)
 	}
-	if v.n != 0 {
-		*tuple = v
-	}
+	return v
 }
 
 // name is the dotted path that leads to a node.

@@ -5,6 +5,7 @@ import fusefs "github.com/hanwen/go-fuse/v2/fs"
 // go-fuse finds operations by type assertion: one that no longer fits would
 // silently be gone.
 var (
+	_ fusefs.NodeOnForgetter    = (*node)(nil)
 	_ fusefs.NodeLookuper       = (*node)(nil)
 	_ fusefs.NodeMkdirer        = (*node)(nil)
 	_ fusefs.NodeMknoder        = (*node)(nil)

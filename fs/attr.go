@@ -121,12 +121,12 @@ func timespec(t time.Time, ok bool) unix.Timespec {
 
 // Getxattr reads an extended attribute of the backing file.
 func (n *node) Getxattr(ctx context.Context, attr string, dest []byte) (uint32, syscall.Errno) {
-	return n.attribute(ctx, dest, func(own []byte) (int, error) { return n.mount.store.Getxattr(n.rel(), attr, own) })
+	return n.attribute(ctx, dest, func(own []byte) (int, error) { return n.mount.store.Getxattr(n.rel(), n.key, attr, own) })
 }
 
 // Listxattr lists the extended attributes of the backing file.
 func (n *node) Listxattr(ctx context.Context, dest []byte) (uint32, syscall.Errno) {
-	return n.attribute(ctx, dest, func(own []byte) (int, error) { return n.mount.store.Listxattr(n.rel(), own) })
+	return n.attribute(ctx, dest, func(own []byte) (int, error) { return n.mount.store.Listxattr(n.rel(), n.key, own) })
 }
 
 // attribute fills dest with what get gives it.
@@ -143,13 +143,13 @@ func (n *node) attribute(ctx context.Context, dest []byte, get func([]byte) (int
 func (n *node) Setxattr(ctx context.Context, attr string, data []byte, flags uint32) syscall.Errno {
 	own := bytes.Clone(data)
 	return n.mount.report(request(ctx, func(context.Context) error {
-		return n.mount.store.Setxattr(n.rel(), attr, own, int(flags))
+		return n.mount.store.Setxattr(n.rel(), n.key, attr, own, int(flags))
 	}))
 }
 
 // Removexattr removes an extended attribute of the backing file.
 func (n *node) Removexattr(ctx context.Context, attr string) syscall.Errno {
 	return n.mount.report(request(ctx, func(context.Context) error {
-		return n.mount.store.Removexattr(n.rel(), attr)
+		return n.mount.store.Removexattr(n.rel(), n.key, attr)
 	}))
 }

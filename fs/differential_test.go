@@ -403,18 +403,9 @@ func excused(o *op, want, got outcome) bool {
 // unfixed says whether o is an operation that is known to differ and should
 // not. Take a line out to see the mount fail.
 func (x *session) unfixed(o *op) bool {
-	var st, lst unix.Stat_t
-	_ = unix.Fstat(x.ext4.slots[o.Slot], &st)
-	_ = unix.Lstat(x.ext4.path(o.Path), &lst)
 	switch {
-	case (lst.Mode&unix.S_IFMT == unix.S_IFIFO || lst.Mode&unix.S_IFMT == unix.S_IFDIR) && o.Op == "open":
-		return true // fstat is ENOENT once they have lost their names
-	case lst.Mode&unix.S_IFMT == unix.S_IFLNK && strings.HasSuffix(o.Op, "xattr"):
-		return true // ENOTSUP, where ext4 keeps trusted.* of symbolic links
 	case o.Data == "container" && o.At < 64 && (o.Op == "pwrite" || o.Op == "write" || o.Op == "store"):
 		return true // a file that was synced, or is plain, can't begin like a container
-	case (o.Op == "fgetxattr" || o.Op == "fsetxattr") && st.Nlink == 0:
-		return true // ENOENT of an unlinked file
 	}
 	return false
 }

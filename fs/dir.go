@@ -23,23 +23,32 @@ type stream interface {
 // dirHandle is an open directory. It leaves out what clients must not see.
 type dirHandle struct {
 	stream
-	node *node
-	rel  string
+	mount *mount
+	rel   string
+	openDir
+}
+
+// openDir is the stream's descriptor.
+type openDir struct {
+	fd     int
+	device uint64
 }
 
 // OpendirHandle opens a directory for reading its names.
 func (n *node) OpendirHandle(ctx context.Context, _ uint32) (fusefs.FileHandle, uint32, syscall.Errno) {
 	rel := n.rel()
-	fd, err := patience.Do(ctx, func(context.Context) (int, error) { return n.mount.store.OpenDir(rel) },
-		func(fd int, err error) {
-			if err == nil {
-				_ = unix.Close(fd)
-			}
-		})
+	o, err := patience.Do(ctx, func(context.Context) (openDir, error) {
+		fd, device, err := n.mount.store.OpenDir(rel)
+		return openDir{fd, device}, err
+	}, func(o openDir, err error) {
+		if err == nil {
+			_ = unix.Close(o.fd)
+		}
+	})
 	if err != nil {
 		return nil, 0, n.mount.report(err)
 	}
-	ds, errno := fusefs.NewLoopbackDirStreamFd(fd)
+	ds, errno := fusefs.NewLoopbackDirStreamFd(o.fd)
 	if errno != 0 {
 		return nil, 0, errno
 	}
@@ -48,28 +57,29 @@ func (n *node) OpendirHandle(ctx context.Context, _ uint32) (fusefs.FileHandle, 
 		ds.Close()
 		return nil, 0, syscall.ENOTSUP
 	}
-	return &dirHandle{s, n, rel}, 0, 0
+	return &dirHandle{s, n.mount, rel, o}, 0, 0
 }
 
 // Readdirent returns the next name, with the number that stat gives for it.
 func (d *dirHandle) Readdirent(ctx context.Context) (*fuse.DirEntry, syscall.Errno) {
-	for {
-		e, err := await(ctx, d.next)
-		if err != nil || e == nil {
-			return nil, d.node.mount.report(err)
-		}
-		if !d.node.mount.store.Hidden(path.Join(d.rel, e.Name)) {
-			e.Ino = d.node.mount.store.DirentNumber(e.Ino)
-			return e, 0
-		}
-	}
+	e, err := await(ctx, d.next)
+	return e, d.mount.report(err)
 }
 
-// next is the next entry of the backing directory, nil at its end.
+// next is the next entry of the backing directory that clients see, nil at its
+// end.
 func (d *dirHandle) next(ctx context.Context) (*fuse.DirEntry, error) {
-	e, errno := d.stream.Readdirent(ctx)
-	if errno != 0 {
-		return nil, errno
+	for {
+		e, errno := d.stream.Readdirent(ctx)
+		if errno != 0 {
+			return nil, errno
+		}
+		if e == nil {
+			return nil, nil
+		}
+		if !d.mount.store.Hidden(path.Join(d.rel, e.Name)) {
+			e.Ino = d.mount.number(d.device, d.mount.store.EntryNumber(d.fd, e.Name, e.Ino))
+			return e, nil
+		}
 	}
-	return e, nil
 }

@@ -30,6 +30,9 @@ type node struct {
 // leads nowhere.
 func (n *node) rel() string { return n.Path(n.Root()) }
 
+// OnForget is called when the kernel knows the node no longer.
+func (n *node) OnForget() { n.mount.store.Forget(n.key) }
+
 func (n *node) child(name string) string { return path.Join(n.rel(), name) }
 
 // caller is on whose behalf the request is.

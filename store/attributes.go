@@ -10,24 +10,67 @@ import (
 )
 
 // What follows changes or reads the metadata of rel, which is the backing
-// inode's. key is the inode that the caller means: when it is open, it is
-// reached even if it has lost its name.
+// inode's. key is the inode that the caller means: when it is open, or is known
+// without a name, it is reached even if rel leads nowhere.
+
+// place is a way to an inode: a descriptor of it, perhaps O_PATH, or a name in
+// the directory of which fd is.
+type place struct {
+	fd   int
+	base string // "": the inode of fd itself
+}
+
+// path leads to the inode whatever is mounted over the directory. Some system
+// calls take no O_PATH descriptor, and a link can't be opened otherwise.
+func (p place) path() string {
+	path := "/proc/self/fd/" + strconv.Itoa(p.fd)
+	if p.base != "" {
+		path += "/" + p.base
+	}
+	return path
+}
+
+// flags are for the system calls that take fd and base.
+func (p place) flags() int {
+	if p.base == "" {
+		return unix.AT_EMPTY_PATH
+	}
+	return unix.AT_SYMLINK_NOFOLLOW
+}
+
+// onInode runs do on the inode: the open file's, or the one that lost its name,
+// or else the one that rel leads to.
+func (s *Store) onInode(op, rel string, key Key, do func(place) error) error {
+	if f := s.lookup(key); f != nil {
+		defer s.drop(f)
+		return f.onBacking(op, func(fd int) error { return do(place{fd: fd}) })
+	}
+	held, err := s.orphans.with(key, func(fd int) error { return do(place{fd: fd}) })
+	if held {
+		return s.root.fail(op, rel, err)
+	}
+	return s.root.at(op, rel, func(dirfd int, base string) error { return do(place{dirfd, base}) })
+}
+
+// change is onInode for what changes something.
+func (s *Store) change(op, rel string, key Key, do func(place) error) error {
+	if err := s.writable(op, rel); err != nil {
+		return err
+	}
+	return s.onInode(op, rel, key, do)
+}
 
 // Chmod sets permissions.
 func (s *Store) Chmod(rel string, key Key, mode uint32) error {
-	return s.onInode("chmod", rel, key, func(fd int) error {
-		return unix.Fchmod(fd, mode)
-	}, func(dirfd int, base string) error {
-		return unix.Fchmodat(dirfd, base, mode, 0) // the kernel resolved symbolic links
+	return s.change("chmod", rel, key, func(p place) error {
+		return unix.Fchmodat(unix.AT_FDCWD, p.path(), mode, 0) // the kernel resolved symbolic links
 	})
 }
 
 // Chown sets owner and group; -1 leaves one as it is.
 func (s *Store) Chown(rel string, key Key, uid, gid int) error {
-	return s.onInode("chown", rel, key, func(fd int) error {
-		return unix.Fchown(fd, uid, gid)
-	}, func(dirfd int, base string) error {
-		return unix.Fchownat(dirfd, base, uid, gid, unix.AT_SYMLINK_NOFOLLOW)
+	return s.change("chown", rel, key, func(p place) error {
+		return unix.Fchownat(p.fd, p.base, uid, gid, p.flags())
 	})
 }
 
@@ -39,8 +82,8 @@ func (s *Store) Utimens(rel string, key Key, atime, mtime unix.Timespec) error {
 		defer s.drop(f)
 		return f.utimens(atime, mtime)
 	}
-	return s.onInode("utimens", rel, key, nil, func(dirfd int, base string) error {
-		return unix.UtimesNanoAt(dirfd, base, []unix.Timespec{atime, mtime}, unix.AT_SYMLINK_NOFOLLOW)
+	return s.change("utimens", rel, key, func(p place) error {
+		return unix.UtimesNanoAt(p.fd, p.base, []unix.Timespec{atime, mtime}, p.flags())
 	})
 }
 
@@ -102,32 +145,17 @@ func (s *Store) Truncate(ctx context.Context, rel string, size int64) error {
 	return err
 }
 
-// onInode runs one of two forms of a change: on the descriptor of an open file,
-// or by name.
-func (s *Store) onInode(op, rel string, key Key, open func(fd int) error, named func(dirfd int, base string) error) error {
-	if err := s.writable(op, rel); err != nil {
-		return err
-	}
-	if open != nil {
-		if f := s.lookup(key); f != nil {
-			defer s.drop(f)
-			return f.onBacking(op, open)
-		}
-	}
-	return s.root.at(op, rel, named)
-}
-
-// Getxattr, Setxattr, Listxattr and Removexattr work on rel itself, never on
-// what a symbolic link points to. They return what the system calls of the same
-// names return.
+// Getxattr, Setxattr, Listxattr and Removexattr work on the inode itself, never
+// on what a symbolic link points to. They return what the system calls of the
+// same names return.
 
 // Getxattr reads one extended attribute into dest.
-func (s *Store) Getxattr(rel, attr string, dest []byte) (n int, err error) {
+func (s *Store) Getxattr(rel string, key Key, attr string, dest []byte) (n int, err error) {
 	if err := clientXattr(attr); err != nil {
 		return 0, s.root.fail("getxattr", rel, err)
 	}
-	err = s.onPath("getxattr", rel, func(path string) (err error) {
-		n, err = unix.Getxattr(path, attr, dest)
+	err = s.read("getxattr", rel, key, func(p place) (err error) {
+		n, err = pick(p, unix.Getxattr, unix.Lgetxattr)(p.path(), attr, dest)
 		return err
 	})
 	return n, err
@@ -137,10 +165,10 @@ func (s *Store) Getxattr(rel, attr string, dest []byte) (n int, err error) {
 const xattrListMax = 64 << 10
 
 // Listxattr reads the names of all extended attributes into dest.
-func (s *Store) Listxattr(rel string, dest []byte) (n int, err error) {
-	err = s.onPath("listxattr", rel, func(path string) error {
+func (s *Store) Listxattr(rel string, key Key, dest []byte) (n int, err error) {
+	err = s.read("listxattr", rel, key, func(p place) error {
 		all := make([]byte, xattrListMax)
-		size, err := unix.Listxattr(path, all)
+		size, err := pick(p, unix.Listxattr, unix.Llistxattr)(p.path(), all)
 		if err != nil {
 			return err
 		}
@@ -159,49 +187,38 @@ func (s *Store) Listxattr(rel string, dest []byte) (n int, err error) {
 }
 
 // Setxattr sets an extended attribute.
-func (s *Store) Setxattr(rel, attr string, value []byte, flags int) error {
-	if err := s.writable("setxattr", rel); err != nil {
-		return err
-	}
-	if clientXattr(attr) != nil {
-		return s.root.fail("setxattr", rel, unix.EPERM)
-	}
-	return s.onPath("setxattr", rel, func(path string) error { return unix.Setxattr(path, attr, value, flags) })
+func (s *Store) Setxattr(rel string, key Key, attr string, value []byte, flags int) error {
+	return s.change("setxattr", rel, key, func(p place) error {
+		if clientXattr(attr) != nil {
+			return unix.EPERM
+		}
+		return pick(p, unix.Setxattr, unix.Lsetxattr)(p.path(), attr, value, flags)
+	})
 }
 
 // Removexattr removes an extended attribute.
-func (s *Store) Removexattr(rel, attr string) error {
-	if err := s.writable("removexattr", rel); err != nil {
-		return err
-	}
-	if err := clientXattr(attr); err != nil {
-		return s.root.fail("removexattr", rel, err)
-	}
-	return s.onPath("removexattr", rel, func(path string) error { return unix.Removexattr(path, attr) })
+func (s *Store) Removexattr(rel string, key Key, attr string) error {
+	return s.change("removexattr", rel, key, func(p place) error {
+		if err := clientXattr(attr); err != nil {
+			return err
+		}
+		return pick(p, unix.Removexattr, unix.Lremovexattr)(p.path(), attr)
+	})
 }
 
-// onPath calls do with a path that leads to rel whatever is mounted over the
-// directory: there is no system call for the attributes of an O_PATH
-// descriptor, and a link can't be opened otherwise.
-func (s *Store) onPath(op, rel string, do func(path string) error) error {
+// read is onInode for what changes nothing.
+func (s *Store) read(op, rel string, key Key, do func(place) error) error {
 	if s.hidden(rel) {
 		return s.root.fail(op, rel, unix.ENOENT)
 	}
-	if f := s.named(rel); f != nil {
-		defer s.drop(f)
-		return f.onBacking(op, func(fd int) error { return do("/proc/self/fd/" + strconv.Itoa(fd)) })
+	return s.onInode(op, rel, key, do)
+}
+
+// pick is the form of a system call that works on p.path(): the one that
+// follows the link of a descriptor, or the one that follows no link.
+func pick[F any](p place, follows, stays F) F {
+	if p.base == "" {
+		return follows
 	}
-	fd, err := s.root.open(rel, unix.O_PATH, 0)
-	if err != nil {
-		return s.root.fail(op, rel, err)
-	}
-	defer func() { _ = unix.Close(fd) }()
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return s.root.fail(op, rel, err)
-	}
-	if st.Mode&unix.S_IFMT == unix.S_IFLNK {
-		return s.root.fail(op, rel, unix.ENOTSUP) // following it would answer for another file
-	}
-	return s.root.fail(op, rel, do("/proc/self/fd/"+strconv.Itoa(fd)))
+	return stays
 }

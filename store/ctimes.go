@@ -6,10 +6,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ctimes hides from clients that the store itself changed a file: sealed after
-// its last close, or stored anew in the background. A program that reads a file
-// meanwhile, tar for one, would take the new change time for a sign that the
-// file's bytes had changed.
+// ctimes hides from clients that the store itself changed a file, sealed after
+// its last close, or stored anew in the background, or a directory in which it
+// did that. A program that reads them meanwhile, tar for one, would take the new
+// change time for a sign that their contents had changed.
 type ctimes struct {
 	mu sync.Mutex
 	m  map[Key]shownCtime
@@ -46,7 +46,7 @@ func (f *File) keepCtime(do func() error) error {
 	err := do()
 	after, afterErr := f.backing.stat()
 	if statErr == nil && afterErr == nil && after.Ctime != before.Ctime {
-		c := &f.store.ctimes
+		c := &f.store.root.ctimes
 		c.put(f.key, after.Ctime, c.of(f.key, before.Ctime))
 	}
 	return err

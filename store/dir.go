@@ -18,6 +18,7 @@ type root struct {
 	path string // for messages
 	// changes counts what clients do to directories.
 	changes atomic.Uint64
+	ctimes  ctimes
 }
 
 func openRoot(sys system, dir string) (*root, error) {
@@ -126,8 +127,8 @@ func (r *root) mkdir(rel string) error {
 }
 
 // keepTime runs change and gives the directory the modification time that it
-// had, unless a client changed some directory meanwhile: programs find the
-// oldest checkpoint by it.
+// had, and lets clients see the change time that it had, unless a client changed
+// some directory meanwhile: programs find the oldest checkpoint by it.
 func (r *root) keepTime(dirfd int, change func() error) error {
 	changes := r.changes.Load()
 	before, err := statFD(dirfd)
@@ -139,6 +140,10 @@ func (r *root) keepTime(dirfd int, change func() error) error {
 	}
 	t := unix.Timespec{Sec: before.Mtime.Sec, Nsec: int64(before.Mtime.Nsec)}
 	_ = setTimes(dirfd, unix.Timespec{Nsec: unix.UTIME_OMIT}, t) // a time that can't be kept costs nothing else
+	if after, err := statFD(dirfd); err == nil && after.Mtime == before.Mtime {
+		key := keyOf(&before)
+		r.ctimes.put(key, after.Ctime, r.ctimes.of(key, before.Ctime))
+	}
 	return nil
 }
 

@@ -8,11 +8,13 @@ import "sync"
 type identities struct {
 	mu      sync.Mutex // guards what follows
 	known   map[Key]Key
-	backing map[Key]Key       // the reverse of known
-	held    map[uint64]Key    // inode numbers of replaced inodes that clients still know
-	given   map[Key]uint64    // numbers of files whose own number is held by another
-	dirents map[uint64]uint64 // backing number to the number that clients know
-	last    uint64
+	backing map[Key]Key    // the reverse of known
+	held    map[uint64]Key // inode numbers of replaced inodes that clients still know
+	given   map[Key]uint64 // numbers of files whose own number is held by another
+	// renumbered counts, by the backing's number, inodes that clients know by
+	// another number. An inode that was replaced may have left its number to the next.
+	renumbered map[uint64]int
+	last       uint64
 }
 
 // firstGiven is where numbers begin that no backing filesystem hands out.
@@ -34,14 +36,13 @@ func (x *identities) handOver(key, to Key) {
 	defer x.mu.Unlock()
 	if x.known == nil {
 		x.known, x.backing = make(map[Key]Key), make(map[Key]Key)
-		x.held, x.given, x.dirents = make(map[uint64]Key), make(map[Key]uint64), make(map[uint64]uint64)
+		x.held, x.given, x.renumbered = make(map[uint64]Key), make(map[Key]uint64), make(map[uint64]int)
 		x.last = firstGiven
 	}
 	x.dropBacking(key)
 	x.known[to], x.backing[key] = key, to
-	number := x.numberLocked(key)
-	x.held[number] = key
-	x.dirents[to.Inode] = number
+	x.held[x.numberLocked(key)] = key
+	x.renumbered[to.Inode]++
 }
 
 // forget ends what clients know as key: its last name and its last opener are
@@ -56,7 +57,7 @@ func (x *identities) forget(key Key) {
 	if n, ok := x.given[key]; ok {
 		delete(x.given, key)
 		delete(x.held, n)
-		delete(x.dirents, key.Inode)
+		x.restore(key.Inode)
 	}
 }
 
@@ -64,7 +65,14 @@ func (x *identities) dropBacking(key Key) {
 	if old, ok := x.backing[key]; ok {
 		delete(x.known, old)
 		delete(x.backing, key)
-		delete(x.dirents, old.Inode)
+		x.restore(old.Inode)
+	}
+}
+
+// restore takes back one renumbering of a backing's number.
+func (x *identities) restore(number uint64) {
+	if x.renumbered[number]--; x.renumbered[number] <= 0 {
+		delete(x.renumbered, number)
 	}
 }
 
@@ -84,17 +92,15 @@ func (x *identities) numberLocked(key Key) uint64 {
 	}
 	x.last++
 	x.given[key] = x.last
-	x.dirents[key.Inode] = x.last
+	x.renumbered[key.Inode]++
 	return x.last
 }
 
-// dirent is the number that clients see of a backing inode's number in a
-// directory.
-func (x *identities) dirent(number uint64) uint64 {
+// own says whether clients know whatever has this number in the backing
+// filesystem by the same number. Else it takes the inode's key to tell.
+func (x *identities) own(number uint64) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if n, ok := x.dirents[number]; ok {
-		return n
-	}
-	return number
+	_, held := x.held[number]
+	return !held && x.renumbered[number] == 0
 }

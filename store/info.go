@@ -91,11 +91,22 @@ func (s *sizes) put(i *Info, size int64) {
 }
 
 // Stat describes the inode that key names: through its open File, if it has one,
-// else as rel. A rel that leads to another inode by now is unix.ESTALE.
+// or where it is held without a name, else as rel. A rel that leads to another
+// inode by now is unix.ESTALE.
 func (s *Store) Stat(rel string, key Key) (Info, error) {
 	if f := s.lookup(key); f != nil {
 		defer s.drop(f)
 		return f.Info()
+	}
+	var st unix.Statx_t
+	held, err := s.orphans.with(key, func(fd int) (err error) {
+		st, err = statFD(fd)
+		return err
+	})
+	if held {
+		i := infoOf(&st)
+		s.identify(&i)
+		return i, s.root.fail("stat", rel, err)
 	}
 	i, err := s.Lstat(rel)
 	if err == nil && i.Key != key {
@@ -153,7 +164,7 @@ func (s *Store) identify(i *Info) {
 // show sets what else of the inode clients see otherwise than it is.
 func (s *Store) show(i *Info) {
 	i.Number = s.ids.number(i.Key)
-	i.Ctime = s.ctimes.of(i.Key, i.Ctime)
+	i.Ctime = s.root.ctimes.of(i.Key, i.Ctime)
 }
 
 // sizeOf finds the logical size of a file that is not open.

@@ -7,21 +7,38 @@ import (
 )
 
 // OpenDir opens a directory for reading its names, some of which may be Hidden.
-// The caller closes the descriptor.
-func (s *Store) OpenDir(rel string) (int, error) {
+// The caller closes the descriptor. device is that of a Key.
+func (s *Store) OpenDir(rel string) (fd int, device uint64, err error) {
 	if s.hidden(rel) {
-		return -1, s.root.fail("opendir", rel, unix.ENOENT)
+		return -1, 0, s.root.fail("opendir", rel, unix.ENOENT)
 	}
-	fd, err := s.root.open(rel, unix.O_RDONLY|unix.O_DIRECTORY, 0)
-	return fd, s.root.fail("opendir", rel, err)
+	fd, err = s.root.open(rel, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return -1, 0, s.root.fail("opendir", rel, err)
+	}
+	st, err := statFD(fd)
+	if err != nil {
+		_ = unix.Close(fd)
+		return -1, 0, s.root.fail("opendir", rel, err)
+	}
+	return fd, keyOf(&st).Device, nil
 }
 
 // Hidden says whether clients must not see rel.
 func (s *Store) Hidden(rel string) bool { return s.hidden(rel) }
 
-// DirentNumber turns a number from a directory of the backing filesystem into
-// the inode number that clients see.
-func (s *Store) DirentNumber(backing uint64) uint64 { return s.ids.dirent(backing) }
+// EntryNumber is the inode number that clients see of a name in a directory that
+// OpenDir opened. backing is the number that the backing filesystem listed.
+func (s *Store) EntryNumber(dirfd int, name string, backing uint64) uint64 {
+	if s.ids.own(backing) {
+		return backing
+	}
+	var st unix.Statx_t
+	if err := unix.Statx(dirfd, name, unix.AT_SYMLINK_NOFOLLOW, statMask, &st); err != nil {
+		return backing // it is gone
+	}
+	return s.ids.number(s.ids.of(keyOf(&st)))
+}
 
 // Mkdir makes a directory.
 func (s *Store) Mkdir(rel string, mode uint32, as Caller) error {
@@ -91,13 +108,17 @@ func (s *Store) remove(op, rel string, flags int) error {
 		return err
 	}
 	before, statErr := s.root.stat(rel)
-	f := s.named(rel)
+	f, orphan := s.named(rel), -1
+	if statErr == nil {
+		orphan = s.reach(rel, &before)
+	}
 	err := s.root.at(op, rel, func(dirfd int, base string) error {
 		defer s.root.changes.Add(1)
 		s.names.RLock()
 		defer s.names.RUnlock()
 		return s.root.sys.unlinkat(dirfd, base, flags)
 	})
+	s.orphans.hold(keyOf(&before), orphan, err == nil)
 	if f != nil {
 		f.lostName(err == nil)
 		s.drop(f)
@@ -145,7 +166,10 @@ func (s *Store) Rename(from, to string, flags uint) error {
 		}
 	}
 	target, targetErr := s.root.stat(to)
-	replaced := s.named(to)
+	replaced, orphan := s.named(to), -1
+	if targetErr == nil && flags&unix.RENAME_EXCHANGE == 0 {
+		orphan = s.reach(to, &target)
+	}
 	err := s.syncBeforeRename(from, to)
 	if err == nil {
 		err = s.root.at2("rename", from, to, func(fd int, base string, toFD int, toBase string) error {
@@ -155,6 +179,7 @@ func (s *Store) Rename(from, to string, flags uint) error {
 			return s.root.sys.renameat(fd, base, toFD, toBase, flags)
 		})
 	}
+	s.orphans.hold(keyOf(&target), orphan, err == nil)
 	if f := s.named(to); f != nil && err == nil {
 		f.noteName(to)
 		s.drop(f)

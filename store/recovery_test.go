@@ -184,29 +184,42 @@ func TestLongestName(t *testing.T) {
 	}
 }
 
-// TestIdentities: numbers that clients see stay, and no two files have one.
+// TestIdentities: numbers that clients see stay, no two files have one, and
+// where a number in a directory does not tell, own says so.
 func TestIdentities(t *testing.T) {
 	var x identities
 	a, b, c := Key{1, 10, 1}, Key{1, 11, 2}, Key{1, 10, 3}
-	if x.of(a) != a || x.number(a) != 10 || x.dirent(10) != 10 {
+	if x.of(a) != a || x.number(a) != 10 || !x.own(10) {
 		t.Error("a file that was never replaced has its own number")
 	}
 	x.handOver(a, b) // the file known as a is kept in b now, and number 10 is free
-	if x.of(b) != a || x.number(a) != 10 || x.dirent(11) != 10 {
-		t.Errorf("%v %d %d", x.of(b), x.number(a), x.dirent(11))
+	if x.of(b) != a || x.number(a) != 10 || x.own(11) || x.own(10) {
+		t.Errorf("%v %d %v %v", x.of(b), x.number(a), x.own(11), x.own(10))
 	}
 	// A new file gets the number that clients know a by.
-	if n := x.number(c); n == 10 || n == 11 || x.number(c) != n || x.dirent(10) != n {
-		t.Errorf("%d, %d by readdir", n, x.dirent(10))
+	n := x.number(c)
+	if n == 10 || n == 11 || x.number(c) != n {
+		t.Errorf("%d", n)
 	}
 	d := Key{1, 12, 4}
 	x.handOver(a, d)
-	if x.of(b) != b || x.of(d) != a || x.dirent(12) != 10 {
+	if x.of(b) != b || x.of(d) != a || x.own(12) || !x.own(11) {
 		t.Error("replaced again")
 	}
-	x.forget(a)
+	// The new file is replaced too, and leaves its number to the next inode that
+	// replaces a.
+	e, again := Key{1, 13, 5}, Key{1, 10, 6}
+	x.handOver(c, e)
+	x.handOver(a, again)
+	if x.number(x.of(e)) != n || x.number(x.of(again)) != 10 || x.own(13) || !x.own(12) {
+		t.Errorf("%d %d", x.number(x.of(e)), x.number(x.of(again)))
+	}
 	x.forget(c)
-	if x.of(d) != d || x.number(Key{1, 10, 5}) != 10 || x.dirent(10) != 10 {
-		t.Error("forgotten files still hold numbers")
+	if x.own(10) || !x.own(13) || x.number(x.of(again)) != 10 {
+		t.Error("one number stands for two inodes, of which one is forgotten")
+	}
+	x.forget(a)
+	if x.of(again) != again || x.number(Key{1, 10, 7}) != 10 || !x.own(10) || len(x.renumbered) != 0 {
+		t.Errorf("forgotten files still hold numbers: %v", x.renumbered)
 	}
 }

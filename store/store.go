@@ -66,9 +66,9 @@ type Store struct {
 	encoders *container.Encoders
 	sizes    sizes
 	ids      identities
-	ctimes   ctimes
 	failures failures
 	counters counters
+	orphans  orphans
 
 	durability Durability
 	instance   string // of this process, in the names of siblings
@@ -127,6 +127,7 @@ func (s *Store) Close() error {
 	s.closing = true
 	s.mu.Unlock()
 	s.background.Wait()
+	s.orphans.close()
 	return errors.Join(s.SealAll(), s.root.close())
 }
 

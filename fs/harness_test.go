@@ -236,6 +236,18 @@ func (m *testMount) remount(t testing.TB) *testMount {
 	return startMount(t, daemonOrder{Dir: m.backing, Point: m.point}, nil)
 }
 
+// says fails unless the daemon's log has the text, which may be on its way.
+func (m *testMount) says(t testing.TB, text string) {
+	t.Helper()
+	for range 500 {
+		if strings.Contains(m.log.String(), text) {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Errorf("the log does not say %q:\n%s", text, m.log)
+}
+
 // path is a name in the mount.
 func (m *testMount) path(name ...string) string {
 	return filepath.Join(append([]string{m.point}, name...)...)

@@ -166,9 +166,7 @@ func TestReplacementDiesWithDaemon(t *testing.T) {
 	if l := leftovers(t, m.backing); len(l) != 0 {
 		t.Errorf("%v", l)
 	}
-	if !strings.Contains(m.log.String(), "removed unfinished replacements of a daemon that died") {
-		t.Error("the log does not say so")
-	}
+	m.says(t, "removed unfinished replacements of a daemon that died")
 }
 
 // TestReplacementAndNames: what happens to the name while a replacement is

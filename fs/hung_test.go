@@ -2,6 +2,7 @@ package fs
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -161,4 +162,37 @@ func TestSignalsAreNotSeen(t *testing.T) {
 	if out, err := exec.Command(py, "../testdata/clients/signals.py", m.path("plain"), noisy).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
+}
+
+// TestStalledClients: clients that stop in the middle of a read or a write hold
+// up nobody, however many they are.
+func TestStalledClients(t *testing.T) {
+	m := mountOver(t)
+	source := filepath.Join(t.TempDir(), "source")
+	must(t, os.WriteFile(source, realWeights(t), 0o600))
+	must(t, os.WriteFile(m.path("old"), realWeights(t), 0o600))
+	const writers, readers = 110, 10 // more than there are chunks for all
+	for i := range writers + readers {
+		// A writer holds a part of a frame.
+		script := fmt.Sprintf(`exec 3>%s/new%d; head -c 1300000 %s >&3; echo; kill -STOP $$`, m.point, i, source)
+		if i >= writers {
+			script = fmt.Sprintf(`exec 3<%s/old; head -c 300000 <&3 >/dev/null; echo; kill -STOP $$`, m.point)
+		}
+		cmd := exec.Command("bash", "-c", script)
+		out, err := cmd.StdoutPipe()
+		must(t, err)
+		must(t, cmd.Start())
+		t.Cleanup(func() {
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+		})
+		if _, err := out.Read(make([]byte, 1)); err != nil {
+			t.Fatalf("client %d did not get that far: %v", i, err)
+		}
+	}
+	h := &hungDisk{testMount: m}
+	h.runs(t, `cp `+source+` another`)
+	h.runs(t, `cmp `+source+` another`)
+	h.runs(t, `cmp `+source+` old`)
+	h.runs(t, `mv another old`)
 }

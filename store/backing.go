@@ -65,6 +65,11 @@ func (b *backing) ReadAtContext(ctx context.Context, p []byte, off int64) (int, 
 	return have + n, err
 }
 
+// Announce makes a backing a container.Announcer.
+func (b *backing) Announce(off, n int64) {
+	_ = unix.Fadvise(b.fd(), off, n, unix.FADV_WILLNEED) // it only makes reads faster
+}
+
 // waiting are the bytes of requests that wait for the backing filesystem.
 var waiting bytebufferpool.Pool
 

@@ -15,6 +15,8 @@ type Reader struct {
 	id    uint64
 	state State
 
+	readers readers
+
 	mu  sync.RWMutex // guards log, which only a Writer changes
 	log *Log
 }

@@ -30,6 +30,7 @@ func (r *Reader) View(ctx context.Context, off int64, n int) (*View, error) {
 		return nil, io.EOF
 	}
 	v := &View{cache: r.cache}
+	r.announce(off, min(off+int64(n), size))
 	for end := min(off+int64(n), size); off < end; {
 		b, err := v.add(ctx, r, off, end)
 		if err != nil {

@@ -1,0 +1,91 @@
+package container
+
+import "sync"
+
+// Announcer is a Storage that can be told what will be read soon, so that the
+// disk works while frames are decoded.
+type Announcer interface {
+	Announce(off, n int64)
+}
+
+const (
+	// announceAhead is how many logical bytes before a sequential reader are
+	// announced; half as many at a time.
+	announceAhead = 8 << 20
+	// A reader is sequential after announceAfter reads in a row, each of at least
+	// announceMin bytes and no further than announceSlack from where the last one
+	// ended: the kernel reads ahead in several requests at once, in any order.
+	announceAfter = 4
+	announceMin   = 64 << 10
+	announceSlack = 4 << 20
+)
+
+// readers remembers where the last sequential readers of a container are.
+type readers struct {
+	mu   sync.Mutex // guards what follows
+	at   [8]position
+	turn int
+}
+
+// position is one reader's.
+type position struct {
+	next  int64 // just past its last read
+	told  int64 // just past what was announced for it
+	reads int
+}
+
+// advance notes a read of [off, end), and returns the logical range to announce
+// now, empty for most reads.
+func (x *readers) advance(off, end int64) (from, to int64) {
+	if end-off < announceMin {
+		return 0, 0
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for i := range x.at {
+		p := &x.at[i]
+		if p.reads == 0 || off > p.next+announceSlack || off < p.next-announceSlack {
+			continue
+		}
+		p.next = max(p.next, end)
+		p.reads++
+		from, to = max(p.told, end), p.next+announceAhead
+		if p.reads < announceAfter || to-from < announceAhead/2 {
+			return 0, 0
+		}
+		p.told = to
+		return from, to
+	}
+	x.at[x.turn] = position{next: end, told: end, reads: 1}
+	x.turn = (x.turn + 1) % len(x.at)
+	return 0, 0
+}
+
+// announce tells the storage of the frames that a sequential reader of
+// [off, end) will want next.
+func (r *Reader) announce(off, end int64) {
+	a, ok := r.src.(Announcer)
+	if !ok {
+		return
+	}
+	from, to := r.readers.advance(off, end)
+	if from >= to {
+		return
+	}
+	r.mu.RLock()
+	begin, stop := int64(-1), int64(-1)
+	for _, e := range r.log.Extents.Within(from, min(to, r.log.Size)) {
+		p := e.Frame.Position
+		if begin < 0 {
+			begin, stop = p, p
+		}
+		if p < begin || p > stop+announceAhead {
+			break // not where the others are
+		}
+		stop = max(stop, e.Frame.DataPosition()+int64(e.Frame.Stored))
+	}
+	r.mu.RUnlock()
+	if begin < stop {
+		go a.Announce(begin, stop-begin)
+	}
+}

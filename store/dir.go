@@ -5,7 +5,6 @@ import (
 	"os"
 	"path"
 	"strings"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -13,11 +12,10 @@ import (
 // root is the backing directory, reached only through its descriptor: after a
 // mount over it, its path would lead to the mount.
 type root struct {
-	sys  system
-	fd   int
-	path string // for messages
-	// changes counts what clients do to directories.
-	changes atomic.Uint64
+	sys     system
+	fd      int
+	path    string // for messages
+	changes dirChanges
 	ctimes  ctimes
 }
 
@@ -128,18 +126,26 @@ func (r *root) mkdir(rel string) error {
 
 // keepTime runs change and gives the directory the modification time that it
 // had, and lets clients see the change time that it had, unless a client changed
-// some directory meanwhile: programs find the oldest checkpoint by it.
+// it meanwhile: programs find the oldest checkpoint by it.
 func (r *root) keepTime(dirfd int, change func() error) error {
-	changes := r.changes.Load()
+	alone, leave, err := r.changes.own(dirfd)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	before, err := statFD(dirfd)
 	if err != nil {
 		return err
 	}
-	if err := change(); err != nil || r.changes.Load() != changes {
+	if err := change(); err != nil || !alone() {
 		return err
 	}
 	t := unix.Timespec{Sec: before.Mtime.Sec, Nsec: int64(before.Mtime.Nsec)}
 	_ = setTimes(dirfd, unix.Timespec{Nsec: unix.UTIME_OMIT}, t) // a time that can't be kept costs nothing else
+	if !alone() {
+		_ = setTimes(dirfd, unix.Timespec{Nsec: unix.UTIME_OMIT}, unix.Timespec{Nsec: unix.UTIME_NOW})
+		return nil
+	}
 	if after, err := statFD(dirfd); err == nil && after.Mtime == before.Mtime {
 		key := keyOf(&before)
 		r.ctimes.put(key, after.Ctime, r.ctimes.of(key, before.Ctime))

@@ -65,8 +65,12 @@ func (s *Store) add(op, rel string, as Caller, do func(dirfd int, base string) e
 	if err := s.writable(op, rel); err != nil {
 		return err
 	}
-	defer s.root.changes.Add(1)
-	return as.do(func() error { return s.root.at(op, rel, do) })
+	return as.do(func() error {
+		return s.root.at(op, rel, func(dirfd int, base string) error {
+			defer s.root.changes.client(dirfd)()
+			return do(dirfd, base)
+		})
+	})
 }
 
 // Readlink returns what a symbolic link points to.
@@ -89,10 +93,10 @@ func (s *Store) Link(from, to string) error {
 	if err := s.publish(from); err != nil {
 		return err
 	}
-	defer s.root.changes.Add(1)
 	s.names.RLock()
 	defer s.names.RUnlock()
 	return s.root.at2("link", from, to, func(fd int, base string, toFD int, toBase string) error {
+		defer s.root.changes.client(toFD)()
 		return unix.Linkat(fd, base, toFD, toBase, 0)
 	})
 }
@@ -113,7 +117,7 @@ func (s *Store) remove(op, rel string, flags int) error {
 		orphan = s.reach(rel, &before)
 	}
 	err := s.root.at(op, rel, func(dirfd int, base string) error {
-		defer s.root.changes.Add(1)
+		defer s.root.changes.client(dirfd)()
 		s.names.RLock()
 		defer s.names.RUnlock()
 		return s.root.sys.unlinkat(dirfd, base, flags)
@@ -173,7 +177,7 @@ func (s *Store) Rename(from, to string, flags uint) error {
 	err := s.syncBeforeRename(from, to)
 	if err == nil {
 		err = s.root.at2("rename", from, to, func(fd int, base string, toFD int, toBase string) error {
-			defer s.root.changes.Add(1)
+			defer s.root.changes.client(fd, toFD)()
 			s.names.RLock()
 			defer s.names.RUnlock()
 			return s.root.sys.renameat(fd, base, toFD, toBase, flags)

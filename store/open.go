@@ -23,7 +23,7 @@ func (s *Store) Create(rel string, mode uint32, as Caller) (*File, error) {
 		return nil, err
 	}
 	var file *os.File
-	defer s.root.changes.Add(1)
+	defer s.root.changingDirOf(rel)()
 	err := as.do(func() (err error) {
 		file, err = s.root.openFile(rel, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL, mode)
 		return err

@@ -120,7 +120,14 @@ func (s *Store) remove(op, rel string, flags int) error {
 		defer s.root.changes.client(dirfd)()
 		s.names.RLock()
 		defer s.names.RUnlock()
-		return s.root.sys.unlinkat(dirfd, base, flags)
+		err := s.root.sys.unlinkat(dirfd, base, flags)
+		for range maxTries {
+			if !errors.Is(err, unix.ENOTEMPTY) || !s.sweep(dirfd, base) {
+				break
+			}
+			err = s.root.sys.unlinkat(dirfd, base, flags)
+		}
+		return err
 	})
 	s.orphans.hold(keyOf(&before), orphan, err == nil)
 	if f != nil {

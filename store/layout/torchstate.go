@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// Bounds on what is kept of a checkpoint's pickle: about 64 MB for storages,
-// half of that for names.
+// Bounds on what is kept of a checkpoint's pickle: 64 MB for storages and half of
+// that for names, before what slices have to grow.
 const (
 	torchMaxStorages = 1 << 21
 	torchMaxNamed    = 1 << 18  // tensors that get into the table
@@ -280,17 +280,21 @@ func (s *torchState) unpack(tuple *pickled) pickled {
 	return v
 }
 
-// name is the dotted path that leads to a node.
+// name is the dotted path that leads to a node, as state_dict spells it for
+// modules: without the attributes that hold their parts.
 func (s *torchState) name(node int32) string {
 	var parts []string
-	length := 0
+	depth, length := 0, 0
 	for ; node != 0; node = s.nodes[node].parent {
-		if part := s.textOf(&s.nodes[node].key); part != "" {
+		if depth++; depth > torchMaxPath || length > torchMaxName {
+			return "" // too long, or an object that contains itself
+		}
+		part := s.textOf(&s.nodes[node].key)
+		switch part {
+		case "", "_modules", "_parameters", "_buffers":
+		default:
 			parts = append(parts, part)
 			length += len(part) + 1
-		}
-		if len(parts) > torchMaxPath || length > torchMaxName {
-			return ""
 		}
 	}
 	for i, j := 0, len(parts)-1; i < j; i, j = i+1, j-1 {

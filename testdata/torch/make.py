@@ -53,7 +53,7 @@ def objects():
     }
     base = weights(64, 33)
     yield "views", {
-        "all": base, "rows": base[3:5], "tied": base, "first": base[0],
+        "all": base, "rows": base[3:5], "tied": base.detach(), "same": base, "first": base[0],
         "halves": dict(zip("ab", weights(2, 40, 32).unbind())), "transposed": weights(30, 40).t(),
         "parameter": torch.nn.Parameter(weights(30, 30)), "scalar": torch.tensor(3.5), "empty": torch.zeros(0, 4),
         "meta": torch.empty(3, device="meta"), "storage": torch.randn(900).untyped_storage(),

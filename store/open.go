@@ -244,7 +244,7 @@ func (f *File) load(write bool) (content, error) {
 	if f.store.durability == DurabilityRename {
 		s.beforeIndex = func() error { return f.backing.sync(false) }
 	}
-	s.layout = recorded(w.Reader)
+	s.layout = s.recorded()
 	return s, nil
 }
 

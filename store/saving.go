@@ -249,11 +249,11 @@ func (s *saving) close() {
 }
 
 // recorded is the layout of a container that was written before.
-func recorded(r *container.Reader) layout.Layout {
-	log := r.Log()
+func (s *saving) recorded() layout.Layout {
+	log := s.w.Log()
 	tensors := make([]layout.Tensor, len(log.Tensors))
 	for i, t := range log.Tensors {
 		tensors[i] = layout.Tensor(t)
 	}
-	return layout.Known(log.Format, tensors)
+	return layout.Known(log.Format, tensors, s)
 }

@@ -59,7 +59,10 @@ func Detect(head []byte, src Source) Layout {
 	if l := detectTorch(head, src); l != nil {
 		return l
 	}
-	if l := detectNumbers(head); l != nil {
+	if l := detectArrays(head, src); l != nil {
+		return l
+	}
+	if l := detectNumbers(head, src); l != nil {
 		return l
 	}
 	return nil
@@ -81,13 +84,15 @@ func (opaque) Region(int64) (Region, error) {
 }
 
 // Known is the layout of a file whose format and tensors were recorded when it
-// was written.
-func Known(format string, tensors []Tensor) Layout {
-	if format == FormatSafetensors {
-		return &known{format: format, tensors: tensors}
-	}
-	if format == FormatTorch || format == FormatTorchLegacy {
+// was written. What has no tensors is probed where it is written to.
+func Known(format string, tensors []Tensor, src Source) Layout {
+	switch {
+	case format == FormatTorch || format == FormatTorchLegacy:
 		return &torchKnown{known{format, tensors}}
+	case len(tensors) > 0 || format == FormatSafetensors:
+		return &known{format: format, tensors: tensors}
+	case format == FormatNumbers:
+		return newProbe(src, 0)
 	}
 	return named{opaque{}, format}
 }

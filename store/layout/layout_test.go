@@ -54,7 +54,7 @@ func TestSafetensorsRegions(t *testing.T) {
 	if ts := l.Tensors(); len(ts) != 3 || ts[0].Name != "a" || ts[1].Name != "b" {
 		t.Errorf("%+v", ts)
 	}
-	known := Known(l.Format(), l.Tensors())
+	known := Known(l.Format(), l.Tensors(), src)
 	for off := n; off < n+20; off++ {
 		a, _ := l.Region(off)
 		b, _ := known.Region(off)
@@ -148,7 +148,7 @@ func TestDetectNumbers(t *testing.T) {
 				t.Fatalf("%+v %v, want %v", r, err, c.dtype)
 			}
 			// Another type or phase will do where it separates the bits as well.
-			sample := windows(c.data)
+			sample := newProbe(source(c.data), 0).sample(0, int64(len(c.data)), pieceSize)
 			want := planeCost(sample, c.dtype.Size(), c.dtype.Plan().Rotation(), int(c.phase))
 			got := planeCost(sample, r.DType.Size(), r.DType.Plan().Rotation(), int(r.Begin))
 			if r.DType.Size() != c.dtype.Size() || got > want+0.001 {

@@ -2,22 +2,15 @@ package layout
 
 import (
 	"bytes"
-	"math"
-	"unicode"
-	"unicode/utf8"
+	"slices"
+	"sort"
 
 	"github.com/mithrilfs/mithrilfs/codec"
 )
 
-// FormatNumbers is the name for data of no known format that consists of
-// numbers of one width.
+// FormatNumbers is the name for data of no known format that consist of
+// numbers.
 const FormatNumbers = "numbers"
-
-// A probe looks at probeWindows windows of probeWindow bytes.
-const (
-	probeWindows = 4
-	probeWindow  = 16 << 10
-)
 
 // numbersGain is how many bits a byte must cost less when the bytes are taken
 // apart by their position in the element than when they are not. Weights of
@@ -27,135 +20,322 @@ const numbersGain = 0.25
 // widthMargin is how much better, in bits a byte, wider elements must be than
 // narrower ones: elements that are two or four of the true type cost the same
 // but for the noise of the sample.
-const widthMargin = 0.02
+const widthMargin = 0.06
+
+// switchMargin is how much better, in bits a byte, another type must be than
+// the one that the data before had.
+const switchMargin = 0.05
 
 // candidates are what the probe tries, by width.
 var candidates = [][]codec.DType{{codec.BF16, codec.I16}, {codec.F32, codec.I32}, {codec.F64, codec.I64}}
 
-// numbers is data of one element type whose elements begin at phase.
-type numbers struct {
+// element is a type, and where its elements begin: at offsets that are phase
+// modulo its size.
+type element struct {
 	dtype codec.DType
 	phase int64
 }
 
-func (n numbers) Format() string    { return FormatNumbers }
-func (n numbers) Tensors() []Tensor { return nil }
-func (n numbers) Problem() error    { return nil }
-
-func (n numbers) Region(off int64) (Region, error) {
-	if off < n.phase {
-		return Region{End: n.phase, DType: codec.Bytes}, nil
-	}
-	return Region{Begin: n.phase, End: math.MaxInt64, DType: n.dtype}, nil
+// next is the first offset from off on at which an element begins.
+func (e element) next(off int64) int64 {
+	size := int64(e.dtype.Size())
+	return off + ((e.phase-off)%size+size)%size
 }
 
-var sqliteMagic = []byte("SQLite format 3\x00")
-
-// detectNumbers is the stride probe: for each element type and phase, the
-// order-0 entropy of the planes that the codec would make of a sample.
-func detectNumbers(head []byte) Layout {
-	if len(head) < probeWindow || bytes.HasPrefix(head, sqliteMagic) {
-		return nil
+// guess is the stride probe: for each element type and phase it takes the
+// order-0 entropy of the planes that the codec would make of the sample, and
+// returns the best, or Bytes. What the data before had is preferred to another
+// type of its width, and to none.
+func guess(s sample, before element) element {
+	if isText(s) {
+		return element{} // lines of equal length look like numbers to the probe
 	}
-	sample := windows(head)
-	if isText(sample) {
-		return nil // lines of equal length look like numbers to the probe
+	least := numbersGain
+	if before.dtype != codec.Bytes {
+		least /= 2
 	}
-	best, cost := numbers{}, planeCost(sample, 1, 0, 0)-numbersGain
+	best, cost := element{}, planeCost(s, 1, 0, 0)-least
 	for _, types := range candidates {
-		if n, c := bestOf(sample, types); c < cost {
-			best, cost = n, c-widthMargin
+		e, c := bestOf(s, types)
+		if slices.Contains(types, before.dtype) && costOf(s, before) < c+switchMargin {
+			e = before
 		}
-	}
-	if best.dtype == codec.Bytes {
-		return nil
+		if c < cost {
+			best, cost = e, c-widthMargin
+		}
 	}
 	return best
 }
 
 // bestOf returns the type and phase of least cost; the first of those that are
 // equal but for the noise of the sample.
-func bestOf(sample [][]byte, types []codec.DType) (best numbers, cost float64) {
+func bestOf(s sample, types []codec.DType) (best element, cost float64) {
 	const noise = 0.002
-	cost = math.Inf(1)
+	cost = 8
 	for _, d := range types {
 		for phase := range d.Size() {
-			c := planeCost(sample, d.Size(), d.Plan().Rotation(), phase)
-			if c < cost-noise {
-				best, cost = numbers{d, int64(phase)}, c
+			e := element{d, int64(phase)}
+			if c := costOf(s, e); c < cost-noise {
+				best, cost = e, c
 			}
 		}
 	}
 	return best, cost
 }
 
-// isText says whether all but a few bytes are printable, in ASCII or UTF-8.
-func isText(sample [][]byte) bool {
-	total, odd := 0, 0
-	for _, w := range sample {
-		total += len(w)
-		for len(w) > 0 {
-			r, n := utf8.DecodeRune(w)
-			if r == utf8.RuneError && n == 1 || !unicode.IsPrint(r) && !unicode.IsSpace(r) {
-				odd++
-			}
-			w = w[n:]
-		}
-	}
-	return odd*50 < total
+func costOf(s sample, e element) float64 {
+	return planeCost(s, e.dtype.Size(), e.dtype.Plan().Rotation(), int(e.phase))
 }
 
-// windows picks parts spread over head, each beginning at a multiple of 8.
-func windows(head []byte) [][]byte {
-	if len(head) <= probeWindows*probeWindow {
-		return [][]byte{head}
-	}
-	var w [][]byte
-	for i := range probeWindows {
-		at := (len(head) - probeWindow) * i / (probeWindows - 1) &^ 7
-		w = append(w, head[at:at+probeWindow])
-	}
-	return w
+// The probe decides step by step, of stepMin bytes while the data change and
+// up to stepMax while they go on as before. A decision takes a sample of
+// pieceCount pieces: short ones to see whether the data have changed, longer
+// ones to guess what they are.
+const (
+	stepMin    = 64 << 10
+	stepMax    = codec.FrameSize
+	stepBlind  = 16 << 10 // where there is nothing to look at
+	behind     = 32 << 10 // how much of the data before a step tells of it
+	glanceSize = 256
+	pieceSize  = 1 << 10
+	pieceCount = 16
+)
+
+// Guessing costs about fifty times what a glance costs that only sees that the data
+// go on as before. Each step earns one credit, up to guessCredits, which is
+// what a guess costs, so data that change all the time can't cost more.
+const guessCredits = 8
+
+// jump is how far beyond what was decided a step may begin without what lies
+// between being decided first.
+const jump = 16 * stepMin
+
+// maxRuns is how many runs are remembered.
+const maxRuns = 4096
+
+// run is a range of one element type.
+type run struct {
+	begin, end int64
+	dtype      codec.DType
+	unknown    bool // passed over: it must be looked at when it is asked for
 }
 
-// planeCost is the order-0 entropy, in bits a byte, of the planes of elements
-// of the given width, rotated left, that begin at phase in every window.
-func planeCost(sample [][]byte, width, rotation, phase int) float64 {
-	hist := make([][256]int, width)
-	mask := uint64(math.MaxUint64) >> (64 - 8*width)
-	for _, w := range sample {
-		for w = w[phase:]; len(w) >= width; w = w[width:] {
-			var u uint64
-			for i := range width {
-				u |= uint64(w[i]) << (8 * i)
-			}
-			u = (u<<rotation | u>>(8*width-rotation)) & mask
-			for i := range width {
-				hist[i][byte(u>>(8*i))]++
-			}
-		}
-	}
-	var sum float64
-	for i := range hist {
-		sum += entropy(&hist[i])
-	}
-	return sum / float64(width)
+// probe is the layout of data of no known format from the byte at from on. As
+// far as the source has arrived it looks at the bytes that it is asked about,
+// else at those before them: data change seldom, and a step that is taken for
+// what it is not costs ratio only.
+type probe struct {
+	src    Source
+	from   int64
+	runs   []run // from from on, one after the other
+	now    element
+	seen   profile // what now was chosen for
+	chosen bool
+	step   int64
+	credit int
+	buf    []byte
+	looked Region // the last that was asked for in an unknown run
 }
 
-// entropy estimates the order-0 entropy of what hist counts, in bits. Counting
-// few samples underestimates it; the second term is Miller and Madow's
-// correction.
-func entropy(hist *[256]int) float64 {
-	total, kinds, h := 0, 0, 0.0
-	for _, n := range hist {
-		total += n
+func newProbe(src Source, from int64) *probe {
+	return &probe{src: src, from: from, step: stepMin, credit: guessCredits}
+}
+
+func (p *probe) Format() string    { return FormatNumbers }
+func (p *probe) Tensors() []Tensor { return nil }
+func (p *probe) Problem() error    { return nil }
+
+// Region returns a part of a run. Parts follow each other in steps of stepMin,
+// so that small ones can share a frame.
+func (p *probe) Region(off int64) (Region, error) {
+	if off < p.from {
+		return Region{End: p.from, DType: codec.Bytes}, nil
 	}
-	for _, n := range hist {
-		if n > 0 {
-			p := float64(n) / float64(total)
-			h -= p * math.Log2(p)
-			kinds++
+	if end := p.end(); off-end > jump {
+		p.push(run{end, off &^ 7, codec.Bytes, true})
+	}
+	for p.end() <= off {
+		p.advance()
+	}
+	r := &p.runs[sort.Search(len(p.runs), func(i int) bool { return p.runs[i].end > off })]
+	if r.unknown {
+		return p.look(off, r), nil
+	}
+	begin := off - (off-r.begin)%stepMin
+	return Region{Begin: begin, End: min(begin+stepMin, r.end), DType: r.dtype}, nil
+}
+
+// end is how far all is decided.
+func (p *probe) end() int64 {
+	if len(p.runs) == 0 {
+		return p.from
+	}
+	return p.runs[len(p.runs)-1].end
+}
+
+// advance decides about one more step.
+func (p *probe) advance() {
+	begin := p.end()
+	length := p.step
+	at, span := p.evidence(begin)
+	if at >= begin {
+		length = stepMin
+	}
+	p.credit = min(p.credit+1, guessCredits)
+	s := p.sample(at, span, glanceSize)
+	if s == nil {
+		p.extend(begin, stepBlind)
+		return
+	}
+	glance := profileOf(s)
+	switch {
+	case glance.constant():
+	case p.chosen && glance.like(&p.seen):
+		p.step = min(2*p.step, stepMax)
+	case p.credit >= guessCredits:
+		p.credit = 0
+		p.step, length = stepMin, stepMin
+		if s := p.sample(at, span, pieceSize); s != nil {
+			p.now, p.seen, p.chosen = guess(s, p.now), glance, true
 		}
 	}
-	return h + float64(kinds-1)/(2*math.Ln2*float64(max(total, 1)))
+	p.extend(begin, length)
 }
+
+// evidence says which bytes tell of those from begin on.
+func (p *probe) evidence(begin int64) (at, span int64) {
+	if there := min(p.src.Arrived()-begin, stepMin); there >= stepBlind {
+		return begin, there
+	}
+	at = max(begin-behind, p.from)
+	return at, min(begin, p.src.Arrived()) - at
+}
+
+// sample reads pieces of up to size bytes spread over a range; nil if that is
+// too small, or can't be read.
+func (p *probe) sample(at, span, size int64) sample {
+	span -= -at & 7
+	at += -at & 7
+	if span < pieceSize*pieceCount/4 {
+		return nil
+	}
+	if p.buf == nil {
+		p.buf = make([]byte, pieceSize*pieceCount)
+	}
+	size = min(size, span/pieceCount&^7)
+	s := make(sample, pieceCount)
+	for i := range s {
+		s[i] = p.buf[int64(i)*size:][:size]
+		if _, err := p.src.ReadAt(s[i], at+(span-size)*int64(i)/(pieceCount-1)&^7); err != nil {
+			return nil
+		}
+	}
+	return s
+}
+
+// extend makes what follows begin, for about length bytes, what the probe
+// takes it for now. Bytes before the first whole element go to the run before.
+func (p *probe) extend(begin, length int64) {
+	first := p.now.next(begin)
+	if n := len(p.runs) - 1; n >= 0 && !p.runs[n].unknown {
+		last := &p.runs[n]
+		size := int64(p.now.dtype.Size())
+		if last.dtype == p.now.dtype && (last.begin-p.now.phase)%size == 0 {
+			last.end = begin + length
+			return
+		}
+		last.end = first
+	} else if first > begin {
+		p.push(run{begin: begin, end: first})
+	}
+	p.push(run{begin: first, end: begin + length, dtype: p.now.dtype})
+}
+
+// push adds a run. Of too many, the older half is forgotten.
+func (p *probe) push(r run) {
+	if len(p.runs) == maxRuns {
+		p.runs[maxRuns/2-1] = run{p.from, p.runs[maxRuns/2-1].end, codec.Bytes, true}
+		p.runs = append(p.runs[:0], p.runs[maxRuns/2-1:]...)
+	}
+	p.runs = append(p.runs, r)
+}
+
+// look decides about the bytes around off, in an unknown run, by themselves.
+func (p *probe) look(off int64, r *run) Region {
+	if off >= p.looked.Begin && off < p.looked.End {
+		return p.looked
+	}
+	begin, end := max(off-off%stepMin, r.begin), min(off-off%stepMin+stepMin, r.end)
+	p.looked = Region{begin, end, codec.Bytes}
+	if e := guess(p.sampleOf(begin), element{}); e.dtype != codec.Bytes {
+		if p.looked.Begin = e.next(begin); off < p.looked.Begin {
+			return Region{begin, p.looked.Begin, codec.Bytes}
+		}
+		p.looked.DType = e.dtype
+	}
+	return p.looked
+}
+
+func (p *probe) sampleOf(begin int64) sample {
+	at, span := p.evidence(begin)
+	return p.sample(at, span, pieceSize)
+}
+
+// notNumbers are the first bytes of what has tables that look like numbers, but
+// is not a checkpoint: databases and programs.
+var notNumbers = []string{"SQLite format 3\x00", "\x7fELF"}
+
+// detectNumbers says whether a file of no known format holds numbers. The
+// first bytes tell, or, if they don't and the file is all there, the rest.
+func detectNumbers(head []byte, src Source) Layout {
+	known := func(magic string) bool { return bytes.HasPrefix(head, []byte(magic)) }
+	if len(head) < stepBlind || slices.ContainsFunc(notNumbers, known) {
+		return nil
+	}
+	p := newProbe(arrived{bytes.NewReader(head)}, 0)
+	whole := p.overall(int64(len(head)))
+	p.now = whole
+	size := int64(len(head))
+	for p.end() < size {
+		p.advance()
+	}
+	p.src = src
+	if whole.dtype != codec.Bytes || p.share(size) >= 0.5 || size < src.Arrived() && elsewhere(src) {
+		return p
+	}
+	return nil
+}
+
+// overall guesses what most of the first size bytes are.
+func (p *probe) overall(size int64) element {
+	return guess(p.sample(0, size, pieceSize), element{})
+}
+
+// share is the part of the first size bytes that are numbers.
+func (p *probe) share(size int64) float64 {
+	var n int64
+	for _, r := range p.runs {
+		if r.dtype != codec.Bytes {
+			n += min(r.end, size) - r.begin
+		}
+	}
+	return float64(n) / float64(size)
+}
+
+// elsewhere says whether most of a file that is all there is numbers.
+func elsewhere(src Source) bool {
+	const places = 16
+	p, numbers := newProbe(src, 0), 0
+	for i := range int64(places) {
+		if s := p.sampleOf(src.Arrived() / places * i); s != nil && guess(s, element{}).dtype != codec.Bytes {
+			numbers++
+		}
+	}
+	return numbers*2 >= places
+}
+
+// arrived is a Source that is all there.
+type arrived struct{ *bytes.Reader }
+
+func (a arrived) Arrived() int64 { return a.Reader.Size() }
+func (a arrived) Size() int64    { return a.Reader.Size() }

@@ -19,6 +19,7 @@ type stream struct {
 	tensors   []Tensor
 	parsed    bool
 	problem   error
+	rest      *probe // after a header with a problem
 }
 
 func recognizeSafetensors(head []byte, size int64) bool {
@@ -39,7 +40,7 @@ func (s *stream) Tensors() []Tensor { return s.tensors }
 func (s *stream) Problem() error    { return s.problem }
 
 // Region returns the header, a tensor, or the bytes after the last tensor. A
-// header that breaks a rule makes everything after it bytes of no structure.
+// header that breaks a rule leaves everything after it to the probe.
 func (s *stream) Region(off int64) (Region, error) {
 	if off < s.dataStart {
 		return Region{End: s.dataStart, DType: codec.Bytes}, nil
@@ -50,8 +51,8 @@ func (s *stream) Region(off int64) (Region, error) {
 		}
 		s.parse()
 	}
-	if s.problem != nil {
-		return Region{Begin: s.dataStart, End: math.MaxInt64, DType: codec.Bytes}, nil
+	if s.rest != nil {
+		return s.rest.Region(off)
 	}
 	return regionOf(s.tensors, off), nil
 }
@@ -60,7 +61,7 @@ func (s *stream) parse() {
 	s.parsed = true
 	h, err := safetensors.ReadHeader(s.src, s.src.Size())
 	if err != nil {
-		s.problem = err
+		s.problem, s.rest = err, newProbe(s.src, s.dataStart)
 		return
 	}
 	s.tensors = make([]Tensor, len(h.Tensors))
@@ -75,7 +76,7 @@ func regionOf(tensors []Tensor, off int64) Region {
 	i := sort.Search(len(tensors), func(i int) bool { return tensors[i].End > off })
 	if i < len(tensors) && tensors[i].Begin <= off {
 		t := &tensors[i]
-		return Region{Begin: t.Begin, End: t.End, DType: dtypeOf(safetensors.DType(t.DType))}
+		return Region{Begin: t.Begin, End: t.End, DType: elementOf(t.DType)}
 	}
 	r := Region{End: math.MaxInt64, DType: codec.Bytes}
 	if i < len(tensors) {

@@ -34,15 +34,9 @@ const (
 	torchWindow = 16 << 10
 )
 
-// What a file goes on with when it stops being what torch writes.
-const (
-	torchSample = 64 << 10 // bytes that the stride probe sees
-	torchSpan   = 32 << 20 // bytes for which it decides
-)
-
 // torchFile is a file of torch's that is arriving. It is told apart from its
-// first byte on, by one state after the other; what comes after a byte that
-// should not be there is numbers or bytes.
+// first byte on, by one state after the other; from a byte on that should not be
+// there, it is probed.
 type torchFile struct {
 	src    Source
 	head   []byte // the first bytes, while only Detect has them
@@ -56,9 +50,10 @@ type torchFile struct {
 	state   *torchState
 	pickle  *pickle
 	count   int      // archives that are finished
-	regions []Region // of large storages, in file order, and what was probed
+	regions []Region // of large storages, in file order
 	tensors []Tensor // of the archives that are finished
 	problem error
+	rest    *probe // from pos on, after a problem
 	buf     []byte
 }
 
@@ -101,6 +96,9 @@ func (t *torchFile) Region(off int64) (Region, error) {
 	if off < t.pos {
 		return t.known(off), nil
 	}
+	if t.rest != nil {
+		return t.rest.Region(off)
+	}
 	if off < t.want {
 		return Region{Begin: off, End: t.want, DType: codec.Bytes}, nil
 	}
@@ -120,7 +118,7 @@ func (t *torchFile) known(off int64) Region {
 
 // advance tells apart what has arrived, until that includes off.
 func (t *torchFile) advance(off int64) {
-	for t.pos <= off {
+	for t.rest == nil && t.pos <= off {
 		err := t.next(t)
 		if errors.Is(err, ErrMore) {
 			return
@@ -131,15 +129,11 @@ func (t *torchFile) advance(off int64) {
 	}
 }
 
-// fail gives up on the format, and the second time on all structure.
+// fail gives up on the format.
 func (t *torchFile) fail(err error) {
-	if t.problem != nil {
-		t.pos = math.MaxInt64
-		return
-	}
 	t.problem = fmt.Errorf("%s: at byte %d: %w", t.format, t.pos, err)
 	t.finish()
-	t.next = (*torchFile).probe
+	t.rest = newProbe(t.src, t.pos)
 }
 
 // arrived is how many bytes can be read.
@@ -262,27 +256,6 @@ func (t *torchFile) unpickle(begin int64) error {
 			return t.wantMore(begin, t.pos+int64(need))
 		}
 	}
-	return nil
-}
-
-// probe decides from some bytes without known structure what those after them
-// are.
-func (t *torchFile) probe() error {
-	b, err := t.peek(torchSample)
-	if err != nil {
-		return err
-	}
-	after, end := t.pos+torchSample, t.pos+torchSample+torchSpan
-	if end < 0 {
-		return errors.New("the file would be too long")
-	}
-	if l := detectNumbers(b); l != nil {
-		if r, err := l.Region(torchSample - 1); err == nil {
-			phase := r.Begin % int64(r.DType.Size())
-			t.regions = append(t.regions, Region{after + phase, end, r.DType})
-		}
-	}
-	t.pos = end
 	return nil
 }
 

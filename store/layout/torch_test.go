@@ -176,7 +176,7 @@ func TestTorchNames(t *testing.T) {
 					t.Errorf("%s: no %q in %q", name, w, got)
 				}
 			}
-			checkTensors(t, l.Tensors())
+			checkTorchTensors(t, l.Tensors())
 		}
 	}
 }
@@ -240,7 +240,7 @@ func TestTorchDamage(t *testing.T) {
 			numbers += r.End - r.Begin
 		}
 	}
-	if numbers < 2<<20-2*torchSample {
+	if numbers < 2<<20-2*stepMin {
 		t.Errorf("only %d bytes are numbers: %v", numbers, regions)
 	}
 	if list := l.Tensors(); len(list) != 1 || list[0].Name != "a" {
@@ -314,7 +314,7 @@ func TestTorchManyTensors(t *testing.T) {
 	if numbers != 4<<20 {
 		t.Errorf("%d bytes are numbers", numbers)
 	}
-	checkTensors(t, l.Tensors())
+	checkTorchTensors(t, l.Tensors())
 	runtime.KeepAlive(data)
 }
 

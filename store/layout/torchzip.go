@@ -22,23 +22,6 @@ import (
 // all others are so small that the descriptor can be searched. data.pkl comes
 // before all storages.
 const (
-	zipLocal      = "PK\x03\x04"
-	zipDescriptor = "PK\x07\x08"
-	zipCentral    = "PK\x01\x02"
-	zipEnd        = "PK\x05\x06"
-	zipEnd64      = "PK\x06\x06"
-	zipLocator64  = "PK\x06\x07"
-)
-
-const (
-	zipLocalSize   = 30
-	zipCentralSize = 46
-	zipEndSize     = 22
-	zipEnd64Size   = 56
-	zipLocatorSize = 20
-)
-
-const (
 	zipMaxName  = 4 << 10 // bytes of a record's name
 	zipMaxOther = 1 << 20 // bytes of a record that is neither pickle nor storage
 )

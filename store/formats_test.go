@@ -3,6 +3,7 @@ package store
 import (
 	"archive/zip"
 	"bytes"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -174,7 +175,7 @@ func TestFormats(t *testing.T) {
 				s, err = Open(dir, Options{Workers: 2})
 				must(t, err)
 				defer func() { must(t, s.Close()) }()
-				r, err := s.Open("f", Read)
+				r, err := s.Open(context.Background(), "f", Read)
 				must(t, err)
 				got, err := io.ReadAll(io.NewSectionReader(r, 0, int64(len(want)+1)))
 				must(t, err)

@@ -17,10 +17,10 @@ GOTEST = export MITHRILFS_PYTHON; MITHRILFS_PYTHON=$$(.ci/setup) && go test -tim
 
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
-.PHONY: help build demo test unit race single python fuzz lint bench gobench install clean
+.PHONY: help build demo test unit race single python fuzz lint bench bench-mount gobench install clean
 
 help: ## list the verbs
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
 
 build: ## build bin/mithrilfs
 	go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/mithrilfs ./cmd/mithrilfs
@@ -63,6 +63,9 @@ $(GOLANGCI):
 
 bench: ## compare the codec with its peers; BENCH_QUICK=1 is shorter
 	@testdata/bench/run
+
+bench-mount: ## compare the mount with other filesystems; BENCH_QUICK=1 is shorter
+	@testdata/bench/mount/run
 
 gobench: ## Go benchmarks matching BENCH
 	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...

@@ -11,6 +11,7 @@ In the environment:
   BENCH_ROWS=…    these of all rows: those whose keys contain one of the words
   BENCH_SIDES=…   these of ext4, null, mithrilfs, btrfs, juicefs (ext4 always)
   BENCH_TURNS=n   so many turns
+  BENCH_MEGABYTES=n   a model of that size
 """
 
 import argparse
@@ -19,9 +20,11 @@ import datetime
 import json
 import os
 import pathlib
+import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 import page
@@ -213,18 +216,19 @@ def summed(turns):
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--packages", help="directory that requirements.txt is installed in")
-    p.add_argument("--results", type=pathlib.Path, help="print a run's .bench/mount.json again instead of measuring")
+    p.add_argument("--json", type=pathlib.Path, default=WORK / "mount.json", help="where the results go")
+    p.add_argument("--results", type=pathlib.Path, help="print a run's results again instead of measuring")
     p.add_argument("--profiles", type=pathlib.Path, help="put what perf record sees of mithrilfs' daemon into this directory")
     args = p.parse_args()
     quick, write = (os.environ.get(f"BENCH_{v}", "0") not in ("", "0") for v in ("QUICK", "WRITE"))
-    if write and (quick or any(os.environ.get(f"BENCH_{v}") for v in ("ROWS", "SIDES", "TURNS"))):
+    if write and (quick or any(os.environ.get(f"BENCH_{v}") for v in ("ROWS", "SIDES", "TURNS", "MEGABYTES"))):
         sys.exit("bench: only a whole run is for docs/benchmarks.md")
 
     if args.results:
         results = json.loads(args.results.read_text())
     else:
         results = measure_all(args, quick)
-        (WORK / "mount.json").write_text(json.dumps(results, indent=1) + "\n")
+        args.json.write_text(json.dumps(results, indent=1) + "\n")
     text = page.text(results)
     print(text)
     if write:
@@ -254,11 +258,11 @@ def chosen(all_of, variable, always=()):
 
 def measure_all(args, quick):
     turns = int(os.environ.get("BENCH_TURNS") or (1 if quick else 5))
-    model = model_file(64_000_000 if quick else 586_000_000)
-    large = model_file(128_000_000 if quick else GIB)
+    megabytes = int(os.environ.get("BENCH_MEGABYTES") or (64 if quick else 586))
+    model = model_file(megabytes * 1_000_000)
+    large = model_file(2 * megabytes * 1_000_000 if quick else GIB)
     nbytes = model.stat().st_size
-    work = WORK / "mount"
-    work.mkdir(parents=True, exist_ok=True)
+    work = pathlib.Path(tempfile.mkdtemp(prefix="mount-", dir=WORK))
     every = {r.key: r for r in rows(quick)}
     wanted = [every[k] for k in chosen(every, "BENCH_ROWS")]
     candidates = all_sides(work, args.packages, nbytes)
@@ -295,6 +299,7 @@ def measure_all(args, quick):
         clients.close()
         for side in candidates.values():
             side.remove()
+        shutil.rmtree(work, ignore_errors=True)
     return {
         "date": datetime.date.today().isoformat(),
         "quick": quick,

@@ -11,7 +11,9 @@ In the environment:
   BENCH_ROWS=…    these of all rows: those whose keys contain one of the words
   BENCH_SIDES=…   these of ext4, null, mithrilfs, btrfs, juicefs (ext4 always)
   BENCH_TURNS=n   so many turns
-  BENCH_MEGABYTES=n   a model of that size
+  BENCH_MEGABYTES=n     a model of that size
+  BENCH_AGAINST=program another mithrilfs, or a script that starts one, as one
+                        more side: what a change does, by turns with what was
 """
 
 import argparse
@@ -21,6 +23,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -174,7 +177,7 @@ class Bench:
 
     def profile(self, row, side):
         """Has perf watch mithrilfs' daemon, if wanted."""
-        if not self.profiles or not isinstance(side, sides.Mithrilfs):
+        if not self.profiles or not side.name == sides.Mithrilfs.name:
             return lambda: None
         self.profiles.mkdir(parents=True, exist_ok=True)
         n = len(list(self.profiles.glob(f"{row.key}-*.data")))
@@ -194,13 +197,17 @@ class Bench:
 
 def all_sides(work, packages, nbytes):
     juicefs = next(iter(pathlib.Path(packages).glob("**/bin/juicefs")), None) if packages else None
-    return {
+    out = {
         "ext4": sides.Bare(work / "bare"),
         "null": sides.Null(work / "null", WORK / "nullfs"),
         "mithrilfs": sides.Mithrilfs(work / "mithrilfs", WORK / "mithrilfs"),
         "btrfs": sides.Btrfs(work / "btrfs", 8 * nbytes + 4 * GIB),
         "juicefs": sides.JuiceFS(work / "juicefs", juicefs),
     }
+    if program := os.environ.get("BENCH_AGAINST"):
+        out["against"] = sides.Mithrilfs(work / "against", program)
+        out["against"].name = "BENCH_AGAINST"
+    return out
 
 
 def summed(turns):
@@ -220,8 +227,9 @@ def main():
     p.add_argument("--results", type=pathlib.Path, help="print a run's results again instead of measuring")
     p.add_argument("--profiles", type=pathlib.Path, help="put what perf record sees of mithrilfs' daemon into this directory")
     args = p.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: terminated"))  # and unmount all
     quick, write = (os.environ.get(f"BENCH_{v}", "0") not in ("", "0") for v in ("QUICK", "WRITE"))
-    if write and (quick or any(os.environ.get(f"BENCH_{v}") for v in ("ROWS", "SIDES", "TURNS", "MEGABYTES"))):
+    if write and (quick or any(os.environ.get(f"BENCH_{v}") for v in ("ROWS", "SIDES", "TURNS", "MEGABYTES", "AGAINST"))):
         sys.exit("bench: only a whole run is for docs/benchmarks.md")
 
     if args.results:
@@ -266,7 +274,7 @@ def measure_all(args, quick):
     every = {r.key: r for r in rows(quick)}
     wanted = [every[k] for k in chosen(every, "BENCH_ROWS")]
     candidates = all_sides(work, args.packages, nbytes)
-    here = {k: candidates[k] for k in chosen(candidates, "BENCH_SIDES", always=("ext4",))}
+    here = {k: candidates[k] for k in chosen(candidates, "BENCH_SIDES", always=("ext4", "against"))}
     if quick:
         here = {k: s for k, s in here.items() if k not in ("btrfs", "juicefs")}
     clients, machine = Clients(model), Machine(work, nbytes)

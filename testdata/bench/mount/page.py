@@ -134,6 +134,9 @@ def times(x):
 def costs(results):
     """Processor time, memory and reads."""
     header = ["", "client", "null FUSE", "daemon", "JuiceFS", "memory", "read / asked", "of which disk"]
+    against = results["sides"].get("against")
+    if against:
+        header.append(against)
     table = []
     for row in results["rows"]:
         c, null, juice = (row["cells"].get(k) for k in ("mithrilfs", "null", "juicefs"))
@@ -151,6 +154,8 @@ def costs(results):
                 "–" if row["key"] in ("save", "fsync") else f"{c['daemon_disk_read_bytes'] / c['bytes']:.2f}",
             ]
         )
+        if against and (other := row["cells"].get("against")):
+            table[-1].append(f"{per_gib(other, 'daemon_cpu_seconds'):.2f}")
     return (
         "### What it costs\n\nProcessor seconds per GiB that the client asked for: of the client on mithrilfs and of the daemons; "
         "the most memory mithrilfs' daemon had; the bytes that it read from the backing files for each byte asked.\n\n"

@@ -1,0 +1,196 @@
+package delta
+
+import (
+	"bytes"
+	"encoding/binary"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/mithrilfs/mithrilfs/codec"
+)
+
+// Elements is bytes of one element type.
+type Elements struct {
+	Data []byte
+	Type codec.DType
+}
+
+// An Encoder makes delta frames. It keeps scratch memory between them, about 16
+// times the length of a frame. It must not be used by two goroutines at once;
+// make one for each. The zero value is ready for use.
+type Encoder struct {
+	half  coder[uint16]
+	full  coder[uint32]
+	other codec.Encoder
+	cast  []byte
+	body  []byte
+	try   []byte
+}
+
+// NewEncoder returns an Encoder.
+func NewEncoder() *Encoder { return &Encoder{} }
+
+// AppendFrame appends to dst one frame that holds src as its differences from
+// bases, if that takes less than limit bytes, and reports whether it did; if
+// not, it returns dst. The limit is usually the length of src's full frame.
+//
+// bases are one or two ranges of other checkpoints, of the elements that src has
+// there: the nearest first, then the one on its other side, for a frame of step
+// 30 those of steps 20 and 10, or 40 and 50. The frame may use only the first.
+// Bases of other float types than src's are rounded to it.
+//
+// row is the number of elements in a row of the tensor, its last dimension, or 0;
+// it makes frames smaller, never wrong.
+func (e *Encoder) AppendFrame(dst []byte, src Elements, row int, bases []Elements, limit int) ([]byte, bool) {
+	n := len(src.Data) / src.Type.Size()
+	if !suitable(src, n, bases) {
+		return dst, false
+	}
+	body := e.appendBody(e.body[:0], src, row, bases)
+	e.body = body
+	if frameSize(len(body)) >= limit {
+		return dst, false
+	}
+	return appendFrame(dst, body), true
+}
+
+// suitable reports whether a frame can be made: src and bases are of as many
+// whole elements, and of types that can be compared.
+func suitable(src Elements, n int, bases []Elements) bool {
+	if len(bases) == 0 || len(bases) > maxBases || len(src.Data) > MaxContent ||
+		!src.Type.Valid() || n*src.Type.Size() != len(src.Data) {
+		return false
+	}
+	for _, b := range bases {
+		if b.Type != src.Type && !(isFloat(b.Type) && isFloat(src.Type)) || len(b.Data) != n*b.Type.Size() {
+			return false
+		}
+	}
+	return true
+}
+
+// appendBody appends the content of a frame.
+func (e *Encoder) appendBody(dst []byte, src Elements, row int, bases []Elements) []byte {
+	sum := binary.LittleEndian.AppendUint32(nil, uint32(xxhash.Sum64(src.Data)))
+	head := func(kind byte, used int) []byte {
+		out := append(dst, kind|byte(used)<<4, byte(src.Type))
+		for _, b := range bases[:used] {
+			out = append(out, byte(b.Type))
+		}
+		return append(out, sum...)
+	}
+	nearest := bases[0].Data
+	if bases[0].Type != src.Type {
+		e.cast = grow(e.cast, len(src.Data))
+		castElements(e.cast, src.Type, bases[0])
+		nearest = e.cast
+	}
+	if bytes.Equal(nearest, src.Data) {
+		return head(kindEqual, 1)
+	}
+	switch {
+	case !isFloat(src.Type):
+		return e.appendDifference(head(kindDifference, 1), src, nearest)
+	case src.Type.Size() == 2:
+		used := e.half.prepare(src, bases, row)
+		return e.half.append(head(kindResidual, used))
+	}
+	used := e.full.prepare(src, bases, row)
+	return e.full.append(head(kindResidual, used))
+}
+
+// A coder makes the content of frames of one width.
+type coder[T ordinal] struct {
+	float     float
+	want      []T
+	params    params
+	features  features[T]
+	sample    sample[T]
+	residuals residuals
+	counts    counts
+	codings   []coding
+}
+
+// prepare finds the parameters and the symbols, and returns how many bases are
+// used.
+func (c *coder[T]) prepare(src Elements, bases []Elements, row int) int {
+	n := len(src.Data) / src.Type.Size()
+	c.float = floats[src.Type]
+	c.want = grow(c.want, n)
+	ordinals(c.want, src.Data, src.Type, src.Type)
+	f := &c.features
+	f.resize(n)
+	ordinals(f.base, bases[0].Data, bases[0].Type, src.Type)
+	c.sample.choose(n)
+
+	p := &c.params
+	*p = params{bases: len(bases), explicits: p.explicits}
+	p.firstExponent = c.sample.firstExponent(f.base, c.float.mantissa)
+	p.groups = 1
+	if len(bases) == 2 {
+		ordinals(f.before, bases[1].Data, bases[1].Type, src.Type)
+		if src.Type.Size() == 2 {
+			p.groups = 6
+		}
+		if row > 1 && row <= min(n/8, maxStride) {
+			p.stride = row
+		}
+		c.sample.gains(p, f, c.want, c.float.mantissa)
+	}
+	f.measure(p, c.float.mantissa)
+	if p.bases == 1 {
+		c.setExplicits()
+	}
+	c.sample.observe(p, f, c.want)
+	c.sample.fit(p)
+	f.setCells(p)
+	setResiduals(&c.residuals, c.want, f.guess, f.move, c.float.direct, c.float.parts)
+	c.counts.set(c.residuals.syms, f.cells)
+	c.counts.choose(p, c.float.syms)
+	return p.bases
+}
+
+// setExplicits sets the levels of activity of the blocks by what is to be coded.
+func (c *coder[T]) setExplicits() {
+	f, p := &c.features, &c.params
+	for k := range f.blocks {
+		var sum uint64
+		for i := k * block; i < min((k+1)*block, len(c.want)); i++ {
+			r := int64(c.want[i]) - int64(f.base[i])
+			sum += uint64(min(max(r, -r), mostActive)) << (f.exponent[i] & 31)
+		}
+		f.blocks[k] = sum
+	}
+	p.firstActivity = max(middle(f.blocks)-activities/2, 0)
+	p.explicits = grow(p.explicits, len(f.blocks))
+	for k, sum := range f.blocks {
+		p.explicits[k] = level(quarter(sum), p.firstActivity, activities)
+	}
+}
+
+// append appends parameters, symbols and raw bits.
+func (c *coder[T]) append(dst []byte) []byte {
+	p := &c.params
+	dst = binary.AppendUvarint(dst, uint64(len(c.want)))
+	w := bitWriter{out: dst}
+	p.write(&w, len(c.features.blocks))
+	dst = w.flush()
+	c.codings = grow(c.codings, p.nclasses*maxSyms)
+	for k := range p.nclasses {
+		p.tables[k].setCodings(c.codings[k*maxSyms : (k+1)*maxSyms])
+	}
+	raw := c.residuals.raw.flush()
+	dst = binary.AppendUvarint(dst, uint64(len(raw)))
+	dst = append(dst, raw...)
+	return encodeSymbols(dst, c.residuals.syms, c.features.cells, &p.classes, c.codings)
+}
+
+// setCodings sets what the encoder needs of each symbol.
+func (t *table) setCodings(c []coding) {
+	start := uint32(0)
+	for s := range t.syms {
+		if f := uint32(t.freq[s]); f > 0 {
+			c[s] = makeCoding(start, f)
+			start += f
+		}
+	}
+}

@@ -1,0 +1,180 @@
+package delta
+
+import "math/bits"
+
+// features is what the bases say about the elements of a frame. Its slices keep
+// their memory from frame to frame.
+type features[T ordinal] struct {
+	base, before []T     // ordinals of the bases
+	guess        []T     // ordinals of the predicted elements
+	exponent     []uint8 // of the base, less params.firstExponent, clamped
+	move         []uint8 // movement from before to base; moveDown is set if it fell
+	blocks       []uint64
+	columns      []uint64
+	columnScores []uint8
+	cells        []uint8
+}
+
+const (
+	moveDown = 0x80
+	sizeMask = 0x7f
+
+	mostActive = 1<<12 - 1 // a greater step counts as this one in sums
+)
+
+func (f *features[T]) resize(n int) {
+	f.base, f.before, f.guess = grow(f.base, n), grow(f.before, n), grow(f.guess, n)
+	f.exponent, f.move, f.cells = grow(f.exponent, n), grow(f.move, n), grow(f.cells, n)
+	f.blocks = grow(f.blocks, (n+block-1)/block)
+}
+
+// grow returns a slice of n elements, of s's memory if that is enough.
+func grow[E any](s []E, n int) []E {
+	if cap(s) < n {
+		return make([]E, n)
+	}
+	return s[:n]
+}
+
+// measure sets all but the cells. Sums may wrap around.
+func (f *features[T]) measure(p *params, mantissa uint) {
+	if p.bases == 1 {
+		f.measureOne(p, mantissa)
+		return
+	}
+	for k := range f.blocks {
+		from, to := k*block, min((k+1)*block, len(f.base))
+		f.blocks[k] = f.measureBlock(p, mantissa, from, to)
+	}
+	if p.stride > 0 {
+		f.columns = grow(f.columns, p.stride)
+		clear(f.columns)
+		f.sumColumns()
+	}
+}
+
+// measureOne is measure if there is only one base.
+func (f *features[T]) measureOne(p *params, mantissa uint) {
+	clear(f.move)
+	copy(f.guess, f.base)
+	first := p.firstExponent
+	for i, o := range f.base {
+		f.exponent[i] = uint8(min(max(int(magnitude(o)>>mantissa)-first, 0), exponents-1))
+	}
+}
+
+// measureBlock is measure for elements of one block, whose activity it returns.
+func (f *features[T]) measureBlock(p *params, mantissa uint, from, to int) (sum uint64) {
+	base, before, guess := f.base[from:to], f.before[from:to], f.guess[from:to]
+	before, guess = before[:len(base)], guess[:len(base)]
+	exponent, move := f.exponent[from:to][:len(base)], f.move[from:to][:len(base)]
+	first := p.firstExponent
+	for i, o := range base {
+		e := min(max(int(magnitude(o)>>mantissa)-first, 0), exponents-1)
+		step := int64(o) - int64(before[i])
+		sign := step >> 63
+		size := uint64((step ^ sign) - sign)
+		exponent[i] = uint8(e)
+		sum += min(size, mostActive) << (e & 31)
+		move[i] = uint8(movement(size, bits.Len64(size))) | uint8(sign)&moveDown
+		if size >= 4 {
+			o += T(((int64(size)*int64(p.gain[e&31])+16)>>5 ^ sign) - sign)
+		}
+		guess[i] = o
+	}
+	return sum
+}
+
+// sumColumns adds the activities of the columns to those in f.columns.
+func (f *features[T]) sumColumns() {
+	for from := 0; from < len(f.base); from += len(f.columns) {
+		to := min(from+len(f.columns), len(f.base))
+		base, columns := f.base[from:to], f.columns[:to-from]
+		before, exponent := f.before[from:to][:len(base)], f.exponent[from:to][:len(base)]
+		columns = columns[:len(base)]
+		for i, o := range base {
+			step := int64(o) - int64(before[i])
+			sign := step >> 63
+			columns[i] += min(uint64((step^sign)-sign), mostActive) << (exponent[i] & 31)
+		}
+	}
+}
+
+// quarter returns the logarithm of v in quarters of an octave, from 1 on; 0 for
+// 0.
+func quarter(v uint64) int {
+	if v == 0 {
+		return 0
+	}
+	n := bits.Len64(v) // 1 to 64
+	return 4*n - 3 + int(v<<(64-n)>>61&3)
+}
+
+// level returns a quarter, counted from first, as one of n levels.
+func level(quarter, first, n int) uint8 { return uint8(min(max(quarter-first, 0), n-1)) }
+
+// smoothed returns the activity of a block with that of its neighbours.
+func smoothed(blocks []uint64, k int) uint64 {
+	before, after := blocks[k], blocks[k]
+	if k > 0 {
+		before = blocks[k-1]
+	}
+	if k < len(blocks)-1 {
+		after = blocks[k+1]
+	}
+	return 4*blocks[k] + before + after
+}
+
+// setCells sets the cell of each element: its level, found by adding scores, in
+// the group of its movement.
+func (f *features[T]) setCells(p *params) {
+	f.setColumnScores(p)
+	var moved [sizeMask + 1]uint16 // score and first cell of the group
+	for m := range p.movement {
+		group := min(groupOf(m), p.groups-1)
+		moved[m] = uint16(p.movement[m]) | uint16(group*levels)<<8
+	}
+	column := 0
+	for k := range f.blocks {
+		var active uint8
+		if p.bases == 1 {
+			active = p.activity[p.explicits[k]]
+		} else {
+			active = p.activity[level(quarter(smoothed(f.blocks, k)), p.firstActivity, activities)]
+		}
+		from, to := k*block, min((k+1)*block, len(f.base))
+		f.setBlockCells(p, &moved, from, to, int(active)-p.floor, column)
+		if p.stride > 0 {
+			column = (column + block) % p.stride
+		}
+	}
+}
+
+// setBlockCells is setCells for the elements of one block, the first of which is
+// in column.
+func (f *features[T]) setBlockCells(p *params, moved *[sizeMask + 1]uint16, from, to, score, column int) {
+	cells := f.cells[from:to]
+	exponent, move := f.exponent[from:to][:len(cells)], f.move[from:to][:len(cells)]
+	columns := f.columnScores[column:][:len(cells)]
+	for i := range cells {
+		m := moved[move[i]&sizeMask]
+		s := score + int(p.exponent[exponent[i]&31]) + int(columns[i]) + int(m&0xff)
+		cells[i] = uint8(min(max(s, 0), levels-1)) | uint8(m>>8)
+	}
+}
+
+// setColumnScores sets columnScores: one for each column, then the first ones
+// again, so that a block can begin in any column.
+func (f *features[T]) setColumnScores(p *params) {
+	f.columnScores = grow(f.columnScores, p.stride+block)
+	clear(f.columnScores)
+	if p.stride == 0 {
+		return
+	}
+	for j, sum := range f.columns {
+		f.columnScores[j] = p.column[level(quarter(sum), p.firstColumn, columns)]
+	}
+	for j := p.stride; j < len(f.columnScores); j++ {
+		f.columnScores[j] = f.columnScores[j-p.stride]
+	}
+}

@@ -1,0 +1,271 @@
+package delta
+
+// A sample is some of the elements of a frame, whole blocks, from which the
+// encoder finds the parameters. What it does here does not concern the decoder.
+type sample[T ordinal] struct {
+	at   []int // first element of each block
+	rows []observation
+	mean float64 // of the sizes
+}
+
+// An observation is an element of the sample: where it stands on each curve, and
+// the size of its residual.
+type observation struct {
+	on   [4]uint8 // exponent, activity, movement, column
+	size float64
+}
+
+// The curves, in the order of observation.on.
+const (
+	byExponent = iota
+	byActivity
+	byMovement
+	byColumn
+	curves
+)
+
+var curveSizes = [curves]int{exponents, activities, movements, columns}
+
+const sampleSize = 12 << 10 // elements
+
+// choose picks the blocks of a sample of n elements, at even distances.
+func (s *sample[T]) choose(n int) {
+	s.at = s.at[:0]
+	every := max(1, n/sampleSize)
+	for from := every / 2 * block; from < n; from += every * block {
+		s.at = append(s.at, from)
+	}
+	if len(s.at) == 0 && n > 0 {
+		s.at = append(s.at, 0)
+	}
+}
+
+// firstExponent returns the lowest exponent of the range that holds the highest
+// ones but for a few in a thousand.
+func (s *sample[T]) firstExponent(base []T, mantissa uint) int {
+	var count [256]int
+	total := 0
+	for _, from := range s.at {
+		for _, o := range base[from:min(from+block, len(base))] {
+			count[magnitude(o)>>mantissa&0xff]++
+			total++
+		}
+	}
+	top := len(count) - 1
+	for above := 0; top > 0; top-- {
+		if above += count[top]; above > total/1000 {
+			break
+		}
+	}
+	return max(top-exponents+1, 0)
+}
+
+// gains sets how far steps continue, for each exponent.
+func (s *sample[T]) gains(p *params, f *features[T], want []T, mantissa uint) {
+	var moved, step [exponents]int64
+	for _, from := range s.at {
+		for i := from; i < min(from+block, len(want)); i++ {
+			d := int64(f.base[i]) - int64(f.before[i])
+			r := int64(want[i]) - int64(f.base[i])
+			if d < 0 {
+				d, r = -d, -r
+			}
+			if d < 4 || d > 1<<40 || max(r, -r) > 4*d {
+				continue
+			}
+			e := min(max(int(magnitude(f.base[i])>>mantissa)-p.firstExponent, 0), exponents-1)
+			moved[e] += r
+			step[e] += d
+		}
+	}
+	last := 0
+	for e := range p.gain {
+		if step[e] > 0 {
+			last = int(min(max((moved[e]*32+step[e]/2)/(step[e]+step[e]/64+16), -64), 64))
+		}
+		p.gain[e] = int8(last)
+	}
+}
+
+// observe sets the observations, and the origins of activities and columns.
+func (s *sample[T]) observe(p *params, f *features[T], want []T) {
+	p.firstActivity = s.origin(p, f)
+	s.rows = s.rows[:0]
+	for _, from := range s.at {
+		var on [curves]uint8
+		if p.bases == 1 {
+			on[byActivity] = p.explicits[from/block]
+		} else {
+			on[byActivity] = level(quarter(smoothed(f.blocks, from/block)), p.firstActivity, activities)
+		}
+		for i := from; i < min(from+block, len(want)); i++ {
+			on[byExponent] = f.exponent[i]
+			on[byMovement] = f.move[i] & sizeMask
+			if p.stride > 0 {
+				on[byColumn] = level(quarter(f.columns[i%p.stride]), p.firstColumn, columns)
+			}
+			r := int64(want[i]) - int64(f.guess[i])
+			s.rows = append(s.rows, observation{on, float64(max(r, -r))})
+		}
+	}
+	s.clip()
+}
+
+// origin returns the level of activity that becomes 0, and sets that of columns.
+func (s *sample[T]) origin(p *params, f *features[T]) int {
+	if p.stride > 0 {
+		p.firstColumn = max(middle(f.columns)-columns/2, 0)
+	}
+	if p.bases == 1 {
+		return p.firstActivity
+	}
+	var level [256]int
+	for _, from := range s.at {
+		level[quarter(smoothed(f.blocks, from/block))]++
+	}
+	return max(median(&level, len(s.at))-activities/2, 0)
+}
+
+// middle returns the median of the quarters of sums.
+func middle(sums []uint64) int {
+	var count [256]int
+	for _, v := range sums {
+		count[quarter(v)]++
+	}
+	return median(&count, len(sums))
+}
+
+func median(count *[256]int, total int) int {
+	below := 0
+	for v, n := range count {
+		if below += n; 2*below >= total {
+			return v
+		}
+	}
+	return 0
+}
+
+// clip bounds the sizes, so that a few great ones do not rule, and finds their
+// mean.
+func (s *sample[T]) clip() {
+	limit := 8.0
+	for range 3 {
+		sum := 0.0
+		for i := range s.rows {
+			sum += min(s.rows[i].size, max(limit, 8))
+		}
+		s.mean = sum / float64(max(len(s.rows), 1))
+		if s.mean < limit/2 {
+			break
+		}
+		limit = 64 * s.mean
+	}
+	limit = max(8, 4*s.mean)
+	for i := range s.rows {
+		s.rows[i].size = min(s.rows[i].size, limit)
+	}
+}
+
+// curvesOf finds, for each curve, the factors of which the sizes are about the
+// product, by proportional fitting.
+func (s *sample[T]) curvesOf(used [curves]bool) (factor [curves][movements]float64) {
+	for c := range factor {
+		for i := range factor[c] {
+			factor[c][i] = 1
+		}
+	}
+	prior := max(s.mean, 0.25) * 2
+	for range 3 {
+		for c := range curves {
+			if !used[c] {
+				continue
+			}
+			var seen, expected [movements]float64
+			for i := range s.rows {
+				on := &s.rows[i].on
+				seen[on[c]] += s.rows[i].size
+				e := s.mean * factor[0][on[0]] * factor[1][on[1]] * factor[2][on[2]] * factor[3][on[3]]
+				expected[on[c]] += float64(e)
+			}
+			for i := range curveSizes[c] {
+				if expected[i] > 0 {
+					factor[c][i] *= (seen[i] + prior) / (expected[i] + prior)
+				}
+			}
+		}
+	}
+	return factor
+}
+
+// fit sets the scores of p: the factors' logarithms.
+func (s *sample[T]) fit(p *params) {
+	used := [curves]bool{true, true, p.bases == 2, p.stride > 0}
+	factor := s.curvesOf(used)
+	var seen [curves][movements]bool
+	for i := range s.rows {
+		for c, v := range s.rows[i].on {
+			seen[c][v] = true
+		}
+	}
+	unit := 1
+	for {
+		for c, scores := range [curves][]uint8{p.exponent[:], p.activity[:], p.movement[:], p.column[:]} {
+			if used[c] {
+				setScores(scores, factor[c][:], seen[c][:], unit)
+			}
+		}
+		if s.setFloor(p) || unit == 2 {
+			return
+		}
+		unit++
+	}
+}
+
+// setScores sets scores to logarithms of factors, in unit quarters of an octave.
+// The scores of what is not in the sample are those of what is before it.
+func setScores(scores []uint8, factor []float64, seen []bool, unit int) {
+	lowest := 1 << 10
+	var log [movements]int
+	for i := range scores {
+		log[i] = quarter(uint64(factor[i]*(1<<32)*1.0905)) / unit // by half a quarter more: it is rounded
+		if seen[i] {
+			lowest = min(lowest, log[i])
+		}
+	}
+	last := 0
+	for i := range scores {
+		if seen[i] {
+			if last == 0 {
+				for k := range i {
+					scores[k] = uint8(min(log[i]-lowest, maxScore))
+				}
+			}
+			last = min(log[i]-lowest, maxScore)
+		}
+		scores[i] = uint8(last)
+	}
+}
+
+// setFloor sets the score of level 0, and reports whether the levels reach from
+// nearly the lowest to nearly the highest score of the sample.
+func (s *sample[T]) setFloor(p *params) bool {
+	var count [4*maxScore + 1]int
+	for i := range s.rows {
+		on := &s.rows[i].on
+		count[int(p.exponent[on[0]])+int(p.activity[on[1]])+int(p.movement[on[2]])+int(p.column[on[3]])]++
+	}
+	few := len(s.rows) / 256
+	low, high := 0, len(count)-1
+	for n := count[low]; n <= few && low < high; n += count[low] {
+		low++
+	}
+	for n := count[high]; n <= few && low < high; n += count[high] {
+		high--
+	}
+	p.floor = max(low-1, 0)
+	if high-low >= levels {
+		p.floor = (low + high - levels) / 2
+		return false
+	}
+	return true
+}

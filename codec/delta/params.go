@@ -1,0 +1,254 @@
+package delta
+
+// Sizes of what a frame describes.
+const (
+	block      = 128 // elements that share a level of activity
+	exponents  = 32
+	activities = 24
+	columns    = 24
+	movements  = 66 // of steps, see [movement]
+	levels     = 32
+	maxGroups  = 8
+	maxCells   = levels * maxGroups
+	maxClasses = 48
+	maxScore   = 63
+
+	maxStride = 1 << 16
+)
+
+// params is all that the decoder needs besides the symbols: how to predict an
+// element, and how to find its class.
+type params struct {
+	bases  int // 1 or 2
+	stride int // elements in a row, or 0 if columns do not matter
+	groups int // of cells, by movement
+
+	firstExponent int // becomes 0
+	firstActivity int
+	firstColumn   int
+	floor         int // score of level 0
+
+	gain      [exponents]int8 // of the predicted step, in 1/32 of the last
+	exponent  [exponents]uint8
+	activity  [activities]uint8
+	column    [columns]uint8
+	movement  [movements]uint8
+	classes   [maxCells]uint8 // of cells
+	nclasses  int
+	tables    [maxClasses]table
+	explicits []uint8 // levels of activity of the blocks, if there is one base
+}
+
+// movement returns what stands for the size of a step: twice the number of its
+// bits, plus the second highest of them. It is at most 65.
+func movement(size uint64, length int) int {
+	return 2*length + int(size<<2>>length&1)
+}
+
+// groupOf returns the group of a movement if there are enough groups: sizes 0,
+// 1, 2, 3, 4 and 5, 6 and 7, 8 to 11, and all above.
+func groupOf(movement int) int {
+	switch {
+	case movement < 2:
+		return 0
+	case movement < 4:
+		return 1
+	case movement < 9:
+		return movement - 2
+	}
+	return maxGroups - 1
+}
+
+// write appends the parameters to w; syms is the number of symbols.
+func (p *params) write(w *bitWriter, blocks int) {
+	w.bits(uint64(p.bases-1), 1)
+	w.bits(uint64(p.groups-1), 3)
+	w.bits(uint64(p.firstExponent), 8)
+	w.bits(uint64(p.firstActivity), 8)
+	w.bits(uint64(p.floor), 8)
+	writeCurve(w, p.exponent[:])
+	writeCurve(w, p.activity[:])
+	if p.bases == 1 {
+		writeLevels(w, p.explicits[:blocks])
+	} else {
+		for i, g := range p.gain {
+			previous := 0
+			if i > 0 {
+				previous = int(p.gain[i-1])
+			}
+			w.signed(int(g)-previous, 1)
+		}
+		writeCurve(w, p.movement[:])
+		w.number(uint64(p.stride), 0)
+		if p.stride > 0 {
+			w.bits(uint64(p.firstColumn), 8)
+			writeCurve(w, p.column[:])
+		}
+	}
+	p.writeClasses(w)
+	for i := range p.nclasses {
+		var previous *table
+		if i > 0 {
+			previous = &p.tables[i-1]
+		}
+		p.tables[i].write(w, previous)
+	}
+}
+
+// read undoes write. It returns why it can't, or "".
+func (p *params) read(r *bitReader, blocks, syms int) string {
+	*p = params{explicits: p.explicits[:0]}
+	p.bases = int(r.bits(1)) + 1
+	p.groups = int(r.bits(3)) + 1
+	p.firstExponent = int(r.bits(8))
+	p.firstActivity = int(r.bits(8))
+	p.floor = int(r.bits(8))
+	ok := readCurve(r, p.exponent[:]) && readCurve(r, p.activity[:])
+	if p.bases == 1 {
+		if p.explicits = readLevels(r, p.explicits, blocks); p.explicits == nil {
+			return "bad levels of activity"
+		}
+	} else {
+		previous := 0
+		for i := range p.gain {
+			previous += r.signed(1)
+			if previous != int(int8(previous)) {
+				return "bad gains"
+			}
+			p.gain[i] = int8(previous)
+		}
+		ok = ok && readCurve(r, p.movement[:])
+		stride := r.number(0)
+		if stride > maxStride {
+			return "bad stride"
+		}
+		if p.stride = int(stride); p.stride > 0 {
+			p.firstColumn = int(r.bits(8))
+			ok = ok && readCurve(r, p.column[:])
+		}
+	}
+	if !ok {
+		return "bad scores"
+	}
+	if !p.readClasses(r) {
+		return "bad classes"
+	}
+	for i := range p.nclasses {
+		var previous *table
+		if i > 0 {
+			previous = &p.tables[i-1]
+		}
+		if !p.tables[i].read(r, previous, syms) {
+			return "bad frequencies"
+		}
+	}
+	if r.over {
+		return "cut short"
+	}
+	return ""
+}
+
+// A curve is written as the differences of neighbours.
+func writeCurve(w *bitWriter, c []uint8) {
+	previous := 0
+	for _, v := range c {
+		w.signed(int(v)-previous, 0)
+		previous = int(v)
+	}
+}
+
+func readCurve(r *bitReader, c []uint8) bool {
+	v := 0
+	for i := range c {
+		if v += r.signed(0); v < 0 || v > maxScore {
+			return false
+		}
+		c[i] = uint8(v)
+	}
+	return true
+}
+
+// writeLevels writes the differences of neighbours in the order that takes the
+// fewest bits.
+func writeLevels(w *bitWriter, l []uint8) {
+	best, fewest := uint(0), -1
+	for k := range uint(3) {
+		var try bitWriter
+		levelsAt(&try, l, k)
+		if n := len(try.flush()); fewest < 0 || n < fewest {
+			best, fewest = k, n
+		}
+	}
+	w.bits(uint64(best), 2)
+	levelsAt(w, l, best)
+}
+
+func levelsAt(w *bitWriter, l []uint8, k uint) {
+	previous := 0
+	for _, v := range l {
+		w.signed(int(v)-previous, k)
+		previous = int(v)
+	}
+}
+
+// readLevels returns nil for levels out of range.
+func readLevels(r *bitReader, l []uint8, blocks int) []uint8 {
+	k := uint(r.bits(2))
+	v := 0
+	l = l[:0]
+	if l == nil {
+		l = []uint8{}
+	}
+	for range blocks {
+		if v += r.signed(k); v < 0 || v >= activities || r.over {
+			return nil
+		}
+		l = append(l, uint8(v))
+	}
+	return l
+}
+
+// writeClasses writes how many neighbouring levels share a class. The last
+// class of a group takes the rest.
+func (p *params) writeClasses(w *bitWriter) {
+	for g := range p.groups {
+		c := p.classes[g*levels : (g+1)*levels]
+		for from := 0; from < levels; {
+			to := from + 1
+			for to < levels && c[to] == c[from] {
+				to++
+			}
+			if to == levels {
+				w.number(0, 1)
+			} else {
+				w.number(uint64(to-from), 1)
+			}
+			from = to
+		}
+	}
+}
+
+func (p *params) readClasses(r *bitReader) bool {
+	n := 0
+	for g := range p.groups {
+		c := p.classes[g*levels : (g+1)*levels]
+		for len(c) > 0 {
+			run := int(r.number(1))
+			if run == 0 {
+				run = len(c)
+			} else if run >= len(c) {
+				return false
+			}
+			if n == maxClasses {
+				return false
+			}
+			for i := range run {
+				c[i] = uint8(n)
+			}
+			c = c[run:]
+			n++
+		}
+	}
+	p.nclasses = n
+	return true
+}

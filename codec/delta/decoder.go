@@ -219,10 +219,7 @@ func (d *decoder[T]) decode(dst []byte, h *header, bases []Elements) error {
 
 	f := &d.features
 	f.resize(n)
-	ordinals(f.base, bases[0].Data, bases[0].Type, h.dtype)
-	if p.bases == 2 {
-		ordinals(f.before, bases[1].Data, bases[1].Type, h.dtype)
-	}
+	f.setBases(bases[:p.bases], h.dtype)
 	f.measure(p, layout.mantissa)
 	f.setCells(p)
 	d.setEntries()

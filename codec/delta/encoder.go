@@ -119,17 +119,19 @@ func (c *coder[T]) prepare(src Elements, bases []Elements, row int) int {
 	ordinals(c.want, src.Data, src.Type, src.Type)
 	f := &c.features
 	f.resize(n)
-	ordinals(f.base, bases[0].Data, bases[0].Type, src.Type)
+	f.setBases(bases, src.Type)
 	c.sample.choose(n)
 
 	p := &c.params
 	*p = params{bases: len(bases), explicits: p.explicits}
 	p.firstExponent = c.sample.firstExponent(f.base, c.float.mantissa)
 	p.groups = 1
-	if len(bases) == 2 {
-		ordinals(f.before, bases[1].Data, bases[1].Type, src.Type)
+	if len(bases) > 1 {
 		if src.Type.Size() == 2 {
 			p.groups = 6
+			if len(bases) > 2 {
+				p.groups = 8
+			}
 		}
 		if row > 1 && row <= min(n/8, maxStride) {
 			p.stride = row
@@ -168,12 +170,14 @@ func (c *coder[T]) setExplicits() {
 }
 
 // append appends parameters, symbols and raw bits.
-func (c *coder[T]) append(dst []byte) []byte {
+func (c *coder[T]) append(dst []byte) (out []byte) {
 	p := &c.params
 	dst = binary.AppendUvarint(dst, uint64(len(c.want)))
 	w := bitWriter{out: dst}
 	p.write(&w, len(c.features.blocks))
 	dst = w.flush()
+	statHead += len(dst)
+	statClasses += p.nclasses
 	c.codings = grow(c.codings, p.nclasses*maxSyms)
 	for k := range p.nclasses {
 		p.tables[k].setCodings(c.codings[k*maxSyms : (k+1)*maxSyms])
@@ -181,6 +185,8 @@ func (c *coder[T]) append(dst []byte) []byte {
 	raw := c.residuals.raw.flush()
 	dst = binary.AppendUvarint(dst, uint64(len(raw)))
 	dst = append(dst, raw...)
+	statRaw += len(raw)
+	defer func(n int) { statSyms += len(out) - n }(len(dst))
 	return encodeSymbols(dst, c.residuals.syms, c.features.cells, &p.classes, c.codings)
 }
 
@@ -194,3 +200,5 @@ func (t *table) setCodings(c []coding) {
 		}
 	}
 }
+
+var statHead, statRaw, statSyms, statClasses int

@@ -1,14 +1,21 @@
 package delta
 
-import "math/bits"
+import (
+	"math/bits"
+
+	"github.com/mithrilfs/mithrilfs/codec"
+)
 
 // features is what the bases say about the elements of a frame. Its slices keep
 // their memory from frame to frame.
 type features[T ordinal] struct {
-	base, before []T     // ordinals of the bases
+	base, before []T // ordinals of the first two bases
+	earlier      []T // third, or before
+	third        []T
 	guess        []T     // ordinals of the predicted elements
 	exponent     []uint8 // of the base, less params.firstExponent, clamped
 	move         []uint8 // movement from before to base; moveDown is set if it fell
+	trend        []uint8 // how it moved from earlier to before, 8 for not at all
 	blocks       []uint64
 	columns      []uint64
 	columnScores []uint8
@@ -19,12 +26,15 @@ const (
 	moveDown = 0x80
 	sizeMask = 0x7f
 
+	noTrend = 8
+
 	mostActive = 1<<12 - 1 // a greater step counts as this one in sums
 )
 
 func (f *features[T]) resize(n int) {
 	f.base, f.before, f.guess = grow(f.base, n), grow(f.before, n), grow(f.guess, n)
 	f.exponent, f.move, f.cells = grow(f.exponent, n), grow(f.move, n), grow(f.cells, n)
+	f.trend = grow(f.trend, n)
 	f.blocks = grow(f.blocks, (n+block-1)/block)
 }
 
@@ -56,6 +66,9 @@ func (f *features[T]) measure(p *params, mantissa uint) {
 // measureOne is measure if there is only one base.
 func (f *features[T]) measureOne(p *params, mantissa uint) {
 	clear(f.move)
+	for i := range f.trend {
+		f.trend[i] = noTrend
+	}
 	copy(f.guess, f.base)
 	first := p.firstExponent
 	for i, o := range f.base {
@@ -68,17 +81,25 @@ func (f *features[T]) measureBlock(p *params, mantissa uint, from, to int) (sum 
 	base, before, guess := f.base[from:to], f.before[from:to], f.guess[from:to]
 	before, guess = before[:len(base)], guess[:len(base)]
 	exponent, move := f.exponent[from:to][:len(base)], f.move[from:to][:len(base)]
+	earlier, trend := f.earlier[from:to][:len(base)], f.trend[from:to][:len(base)]
 	first := p.firstExponent
 	for i, o := range base {
 		e := min(max(int(magnitude(o)>>mantissa)-first, 0), exponents-1)
 		step := int64(o) - int64(before[i])
-		sign := step >> 63
+		last := int64(before[i]) - int64(earlier[i])
+		sign := step
+		if step == 0 {
+			sign = last
+		}
+		sign >>= 63
 		size := uint64((step ^ sign) - sign)
+		last = (last ^ sign) - sign
 		exponent[i] = uint8(e)
 		sum += min(size, mostActive) << (e & 31)
 		move[i] = uint8(movement(size, bits.Len64(size))) | uint8(sign)&moveDown
+		trend[i] = uint8(min(max(last, -7), 7) + noTrend)
 		if size >= 4 {
-			o += T(((int64(size)*int64(p.gain[e&31])+16)>>5 ^ sign) - sign)
+			o += T(((int64(size)*int64(p.gain[e&31])+last*int64(p.gain2[e&31])+16)>>5 ^ sign) - sign)
 		}
 		guess[i] = o
 	}
@@ -129,10 +150,11 @@ func smoothed(blocks []uint64, k int) uint64 {
 // the group of its movement.
 func (f *features[T]) setCells(p *params) {
 	f.setColumnScores(p)
-	var moved [sizeMask + 1]uint16 // score and first cell of the group
+	var moved [(sizeMask + 1) * trends]uint16 // score and first cell of the group
 	for m := range p.movement {
-		group := min(groupOf(m), p.groups-1)
-		moved[m] = uint16(p.movement[m]) | uint16(group*levels)<<8
+		for t := range trends {
+			moved[m*trends+t] = uint16(p.movement[m]+p.trend[t]) | uint16(p.groupOf(m, t)*levels)<<8
+		}
 	}
 	column := 0
 	for k := range f.blocks {
@@ -152,12 +174,12 @@ func (f *features[T]) setCells(p *params) {
 
 // setBlockCells is setCells for the elements of one block, the first of which is
 // in column.
-func (f *features[T]) setBlockCells(p *params, moved *[sizeMask + 1]uint16, from, to, score, column int) {
+func (f *features[T]) setBlockCells(p *params, moved *[(sizeMask + 1) * trends]uint16, from, to, score, column int) {
 	cells := f.cells[from:to]
-	exponent, move := f.exponent[from:to][:len(cells)], f.move[from:to][:len(cells)]
+	exponent, move, trend := f.exponent[from:to][:len(cells)], f.move[from:to][:len(cells)], f.trend[from:to][:len(cells)]
 	columns := f.columnScores[column:][:len(cells)]
 	for i := range cells {
-		m := moved[move[i]&sizeMask]
+		m := moved[int(move[i]&sizeMask)*trends+int(trend[i]&(trends-1))]
 		s := score + int(p.exponent[exponent[i]&31]) + int(columns[i]) + int(m&0xff)
 		cells[i] = uint8(min(max(s, 0), levels-1)) | uint8(m>>8)
 	}
@@ -177,4 +199,19 @@ func (f *features[T]) setColumnScores(p *params) {
 	for j := p.stride; j < len(f.columnScores); j++ {
 		f.columnScores[j] = f.columnScores[j-p.stride]
 	}
+}
+
+// setBases sets the ordinals of the bases, rounded to type d.
+func (f *features[T]) setBases(bases []Elements, d codec.DType) {
+	ordinals(f.base, bases[0].Data, bases[0].Type, d)
+	if len(bases) > 1 {
+		ordinals(f.before, bases[1].Data, bases[1].Type, d)
+	}
+	if len(bases) < 3 {
+		f.earlier = f.before
+		return
+	}
+	f.third = grow(f.third, len(f.base))
+	ordinals(f.third, bases[2].Data, bases[2].Type, d)
+	f.earlier = f.third
 }

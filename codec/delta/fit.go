@@ -1,5 +1,7 @@
 package delta
 
+import "math"
+
 // A sample is some of the elements of a frame, whole blocks, from which the
 // encoder finds the parameters. What it does here does not concern the decoder.
 type sample[T ordinal] struct {
@@ -11,7 +13,7 @@ type sample[T ordinal] struct {
 // An observation is an element of the sample: where it stands on each curve, and
 // the size of its residual.
 type observation struct {
-	on   [4]uint8 // exponent, activity, movement, column
+	on   [curves]uint8
 	size float64
 }
 
@@ -21,12 +23,13 @@ const (
 	byActivity
 	byMovement
 	byColumn
+	byTrend
 	curves
 )
 
-var curveSizes = [curves]int{exponents, activities, movements, columns}
+var curveSizes = [curves]int{exponents, activities, movements, columns, trends}
 
-const sampleSize = 12 << 10 // elements
+const sampleSize = 32 << 10 // elements
 
 // choose picks the blocks of a sample of n elements, at even distances.
 func (s *sample[T]) choose(n int) {
@@ -62,30 +65,47 @@ func (s *sample[T]) firstExponent(base []T, mantissa uint) int {
 
 // gains sets how far steps continue, for each exponent.
 func (s *sample[T]) gains(p *params, f *features[T], want []T, mantissa uint) {
-	var moved, step [exponents]int64
+	var sums [exponents]struct{ xx, xy, yy, xr, yr float64 }
 	for _, from := range s.at {
 		for i := from; i < min(from+block, len(want)); i++ {
 			d := int64(f.base[i]) - int64(f.before[i])
+			l := int64(f.before[i]) - int64(f.earlier[i])
 			r := int64(want[i]) - int64(f.base[i])
 			if d < 0 {
-				d, r = -d, -r
+				d, l, r = -d, -l, -r
 			}
-			if d < 4 || d > 1<<40 || max(r, -r) > 4*d {
+			if d < 4 || max(r, -r) > 4*d || max(l, -l) > 4*d {
 				continue
 			}
 			e := min(max(int(magnitude(f.base[i])>>mantissa)-p.firstExponent, 0), exponents-1)
-			moved[e] += r
-			step[e] += d
+			q := &sums[e]
+			x, y, z, w := float64(d), float64(l), float64(r), 1/float64(d)
+			q.xx += float64(w * x * x)
+			q.xy += float64(w * x * y)
+			q.yy += float64(w * y * y)
+			q.xr += float64(w * x * z)
+			q.yr += float64(w * y * z)
 		}
 	}
-	last := 0
+	last, last2 := 0, 0
 	for e := range p.gain {
-		if step[e] > 0 {
-			last = int(min(max((moved[e]*32+step[e]/2)/(step[e]+step[e]/64+16), -64), 64))
+		q := &sums[e]
+		if q.xx > 0 {
+			xx, yy := float64(q.xx*1.02)+16, float64(q.yy*1.02)+16
+			det := float64(xx*yy) - float64(q.xy*q.xy)
+			a := (float64(q.xr*yy) - float64(q.yr*q.xy)) / det
+			b := (float64(q.yr*xx) - float64(q.xr*q.xy)) / det
+			last, last2 = gain(a), gain(b)
 		}
-		p.gain[e] = int8(last)
+		p.gain[e], p.gain2[e] = int8(last), int8(last2)
+		if p.bases < 3 {
+			p.gain2[e] = 0
+		}
 	}
 }
+
+// gain rounds a factor to 1/32, within what a gain can be.
+func gain(v float64) int { return int(math.Round(min(max(v*32, -96), 96))) }
 
 // observe sets the observations, and the origins of activities and columns.
 func (s *sample[T]) observe(p *params, f *features[T], want []T) {
@@ -101,6 +121,7 @@ func (s *sample[T]) observe(p *params, f *features[T], want []T) {
 		for i := from; i < min(from+block, len(want)); i++ {
 			on[byExponent] = f.exponent[i]
 			on[byMovement] = f.move[i] & sizeMask
+			on[byTrend] = f.trend[i]
 			if p.stride > 0 {
 				on[byColumn] = level(quarter(f.columns[i%p.stride]), p.firstColumn, columns)
 			}
@@ -184,7 +205,7 @@ func (s *sample[T]) curvesOf(used [curves]bool) (factor [curves][movements]float
 			for i := range s.rows {
 				on := &s.rows[i].on
 				seen[on[c]] += s.rows[i].size
-				e := s.mean * factor[0][on[0]] * factor[1][on[1]] * factor[2][on[2]] * factor[3][on[3]]
+				e := s.mean * factor[0][on[0]] * factor[1][on[1]] * factor[2][on[2]] * factor[3][on[3]] * factor[4][on[4]]
 				expected[on[c]] += float64(e)
 			}
 			for i := range curveSizes[c] {
@@ -199,7 +220,7 @@ func (s *sample[T]) curvesOf(used [curves]bool) (factor [curves][movements]float
 
 // fit sets the scores of p: the factors' logarithms.
 func (s *sample[T]) fit(p *params) {
-	used := [curves]bool{true, true, p.bases == 2, p.stride > 0}
+	used := [curves]bool{true, true, p.bases > 1, p.stride > 0, p.bases > 2}
 	factor := s.curvesOf(used)
 	var seen [curves][movements]bool
 	for i := range s.rows {
@@ -209,7 +230,7 @@ func (s *sample[T]) fit(p *params) {
 	}
 	unit := 1
 	for {
-		for c, scores := range [curves][]uint8{p.exponent[:], p.activity[:], p.movement[:], p.column[:]} {
+		for c, scores := range [curves][]uint8{p.exponent[:], p.activity[:], p.movement[:], p.column[:], p.trend[:]} {
 			if used[c] {
 				setScores(scores, factor[c][:], seen[c][:], unit)
 			}
@@ -249,10 +270,10 @@ func setScores(scores []uint8, factor []float64, seen []bool, unit int) {
 // setFloor sets the score of level 0, and reports whether the levels reach from
 // nearly the lowest to nearly the highest score of the sample.
 func (s *sample[T]) setFloor(p *params) bool {
-	var count [4*maxScore + 1]int
+	var count [curves*maxScore + 1]int
 	for i := range s.rows {
 		on := &s.rows[i].on
-		count[int(p.exponent[on[0]])+int(p.activity[on[1]])+int(p.movement[on[2]])+int(p.column[on[3]])]++
+		count[int(p.exponent[on[0]])+int(p.activity[on[1]])+int(p.movement[on[2]])+int(p.column[on[3]])+int(p.trend[on[4]])]++
 	}
 	few := len(s.rows) / 256
 	low, high := 0, len(count)-1

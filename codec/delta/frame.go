@@ -16,7 +16,7 @@ const (
 	kindResidual   = 1
 	kindDifference = 2
 
-	maxBases = 2
+	maxBases = 3
 )
 
 // Sizes of zstd's framing (RFC 8878, section 3.1.1).

@@ -7,6 +7,7 @@ const (
 	activities = 24
 	columns    = 24
 	movements  = 66 // of steps, see [movement]
+	trends     = 16
 	levels     = 32
 	maxGroups  = 8
 	maxCells   = levels * maxGroups
@@ -29,6 +30,8 @@ type params struct {
 	floor         int // score of level 0
 
 	gain      [exponents]int8 // of the predicted step, in 1/32 of the last
+	gain2     [exponents]int8
+	trend     [trends]uint8
 	exponent  [exponents]uint8
 	activity  [activities]uint8
 	column    [columns]uint8
@@ -45,23 +48,38 @@ func movement(size uint64, length int) int {
 	return 2*length + int(size<<2>>length&1)
 }
 
-// groupOf returns the group of a movement if there are enough groups: sizes 0,
-// 1, 2, 3, 4 and 5, 6 and 7, 8 to 11, and all above.
-func groupOf(movement int) int {
+// groupOf returns the group of a movement and a trend.
+func (p *params) groupOf(movement, trend int) int {
+	if p.groups == 8 {
+		switch {
+		case movement < 2 && trend == noTrend:
+			return 0
+		case movement < 2:
+			return 1
+		case movement < 4:
+			return 2 + min(max(trend-noTrend, -1), 1) + 1
+		case movement < 6 && trend <= noTrend:
+			return 5
+		case movement < 6:
+			return 6
+		}
+		return 7
+	}
+	g := 7
 	switch {
 	case movement < 2:
-		return 0
+		g = 0
 	case movement < 4:
-		return 1
+		g = 1
 	case movement < 9:
-		return movement - 2
+		g = movement - 2
 	}
-	return maxGroups - 1
+	return min(g, p.groups-1)
 }
 
 // write appends the parameters to w; syms is the number of symbols.
 func (p *params) write(w *bitWriter, blocks int) {
-	w.bits(uint64(p.bases-1), 1)
+	w.bits(uint64(p.bases-1), 2)
 	w.bits(uint64(p.groups-1), 3)
 	w.bits(uint64(p.firstExponent), 8)
 	w.bits(uint64(p.firstActivity), 8)
@@ -77,6 +95,12 @@ func (p *params) write(w *bitWriter, blocks int) {
 				previous = int(p.gain[i-1])
 			}
 			w.signed(int(g)-previous, 1)
+		}
+		if p.bases > 2 {
+			for _, g := range p.gain2 {
+				w.signed(int(g), 1)
+			}
+			writeCurve(w, p.trend[:])
 		}
 		writeCurve(w, p.movement[:])
 		w.number(uint64(p.stride), 0)
@@ -98,7 +122,7 @@ func (p *params) write(w *bitWriter, blocks int) {
 // read undoes write. It returns why it can't, or "".
 func (p *params) read(r *bitReader, blocks, syms int) string {
 	*p = params{explicits: p.explicits[:0]}
-	p.bases = int(r.bits(1)) + 1
+	p.bases = int(r.bits(2)) + 1
 	p.groups = int(r.bits(3)) + 1
 	p.firstExponent = int(r.bits(8))
 	p.firstActivity = int(r.bits(8))
@@ -116,6 +140,12 @@ func (p *params) read(r *bitReader, blocks, syms int) string {
 				return "bad gains"
 			}
 			p.gain[i] = int8(previous)
+		}
+		if p.bases > 2 {
+			for i := range p.gain2 {
+				p.gain2[i] = int8(r.signed(1))
+			}
+			ok = ok && readCurve(r, p.trend[:])
 		}
 		ok = ok && readCurve(r, p.movement[:])
 		stride := r.number(0)

@@ -198,10 +198,10 @@ func (d *decoder[T]) decode(dst []byte, h *header, bases []Elements) error {
 	if elements != uint64(n) {
 		return corrupt(fmt.Sprintf("%d elements instead of %d", elements, n), nil)
 	}
-	layout := floats[h.dtype]
+	layout := &floats[h.dtype]
 	r := bitReader{in: rest}
 	p := &d.params
-	if reason := p.read(&r, (n+block-1)/block, layout.syms); reason != "" {
+	if reason := p.read(&r, (n+block-1)/block, layout); reason != "" {
 		return corrupt(reason, nil)
 	}
 	if p.bases != h.used {
@@ -220,7 +220,7 @@ func (d *decoder[T]) decode(dst []byte, h *header, bases []Elements) error {
 	f := &d.features
 	f.resize(n)
 	f.setBases(bases[:p.bases], h.dtype)
-	f.measure(p, layout.mantissa)
+	f.measure(p, layout)
 	f.setCells(p)
 	d.setEntries()
 	d.syms = grow(d.syms, n)

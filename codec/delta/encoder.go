@@ -100,7 +100,7 @@ func (e *Encoder) appendBody(dst []byte, src Elements, row int, bases []Elements
 
 // A coder makes the content of frames of one width.
 type coder[T ordinal] struct {
-	float     float
+	float     *float
 	want      []T
 	params    params
 	features  features[T]
@@ -114,7 +114,7 @@ type coder[T ordinal] struct {
 // used.
 func (c *coder[T]) prepare(src Elements, bases []Elements, row int) int {
 	n := len(src.Data) / src.Type.Size()
-	c.float = floats[src.Type]
+	c.float = &floats[src.Type]
 	c.want = grow(c.want, n)
 	ordinals(c.want, src.Data, src.Type, src.Type)
 	f := &c.features
@@ -138,7 +138,7 @@ func (c *coder[T]) prepare(src Elements, bases []Elements, row int) int {
 		}
 		c.sample.gains(p, f, c.want, c.float.mantissa)
 	}
-	f.measure(p, c.float.mantissa)
+	f.measure(p, c.float)
 	if p.bases == 1 {
 		c.setExplicits()
 	}
@@ -158,7 +158,7 @@ func (c *coder[T]) setExplicits() {
 		var sum uint64
 		for i := k * block; i < min((k+1)*block, len(c.want)); i++ {
 			r := int64(c.want[i]) - int64(f.base[i])
-			sum += uint64(min(max(r, -r), mostActive)) << (f.exponent[i] & 31)
+			sum += uint64(contribution(uint64(max(r, -r))>>c.float.coarse, int(f.exponent[i])))
 		}
 		f.blocks[k] = sum
 	}
@@ -174,7 +174,7 @@ func (c *coder[T]) append(dst []byte) (out []byte) {
 	p := &c.params
 	dst = binary.AppendUvarint(dst, uint64(len(c.want)))
 	w := bitWriter{out: dst}
-	p.write(&w, len(c.features.blocks))
+	p.write(&w, len(c.features.blocks), c.float)
 	dst = w.flush()
 	statHead += len(dst)
 	statClasses += p.nclasses

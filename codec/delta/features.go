@@ -12,10 +12,11 @@ type features[T ordinal] struct {
 	base, before []T // ordinals of the first two bases
 	earlier      []T // third, or before
 	third        []T
-	guess        []T     // ordinals of the predicted elements
-	exponent     []uint8 // of the base, less params.firstExponent, clamped
-	move         []uint8 // movement from before to base; moveDown is set if it fell
-	trend        []uint8 // how it moved from earlier to before, 8 for not at all
+	guess        []T           // ordinals of the predicted elements
+	exponent     []uint8       // of the base, less params.firstExponent, clamped
+	move         []uint8       // movement from before to base; moveDown is set if it fell
+	trend        []uint8       // how it moved from earlier to before, 8 for not at all
+	acts         [block]uint32 // of the block at hand
 	blocks       []uint64
 	columns      []uint64
 	columnScores []uint8
@@ -46,21 +47,41 @@ func grow[E any](s []E, n int) []E {
 	return s[:n]
 }
 
-// measure sets all but the cells. Sums may wrap around.
-func (f *features[T]) measure(p *params, mantissa uint) {
+// measure sets all but the cells.
+func (f *features[T]) measure(p *params, l *float) {
 	if p.bases == 1 {
-		f.measureOne(p, mantissa)
+		f.measureOne(p, l.mantissa)
 		return
 	}
+	f.columns = grow(f.columns, p.stride+block)
+	clear(f.columns)
+	column := 0
 	for k := range f.blocks {
 		from, to := k*block, min((k+1)*block, len(f.base))
-		f.blocks[k] = f.measureBlock(p, mantissa, from, to)
+		f.blocks[k] = f.measureBlock(p, l, from, to)
+		if p.stride > 0 {
+			addActivities(f.columns[column:], f.acts[:to-from])
+			column = (column + block) % p.stride
+		}
 	}
-	if p.stride > 0 {
-		f.columns = grow(f.columns, p.stride)
-		clear(f.columns)
-		f.sumColumns()
+	// What lies beyond the last column belongs to the first ones.
+	for j := len(f.columns) - 1; p.stride > 0 && j >= p.stride; j-- {
+		f.columns[j-p.stride] += f.columns[j]
 	}
+	f.columns = f.columns[:p.stride]
+}
+
+func addActivities(columns []uint64, acts []uint32) {
+	columns = columns[:len(acts)]
+	for i, a := range acts {
+		columns[i] += uint64(a)
+	}
+}
+
+// contribution returns what a step of some size counts in the activity of a block
+// or column: the step in the value domain.
+func contribution(size uint64, exponent int) uint32 {
+	return uint32(min(size, mostActive) << (exponent & 31) >> 12)
 }
 
 // measureOne is measure if there is only one base.
@@ -77,14 +98,15 @@ func (f *features[T]) measureOne(p *params, mantissa uint) {
 }
 
 // measureBlock is measure for elements of one block, whose activity it returns.
-func (f *features[T]) measureBlock(p *params, mantissa uint, from, to int) (sum uint64) {
+func (f *features[T]) measureBlock(p *params, l *float, from, to int) (sum uint64) {
 	base, before, guess := f.base[from:to], f.before[from:to], f.guess[from:to]
 	before, guess = before[:len(base)], guess[:len(base)]
 	exponent, move := f.exponent[from:to][:len(base)], f.move[from:to][:len(base)]
 	earlier, trend := f.earlier[from:to][:len(base)], f.trend[from:to][:len(base)]
-	first := p.firstExponent
+	acts := &f.acts
+	first, coarse := p.firstExponent, l.coarse&63
 	for i, o := range base {
-		e := min(max(int(magnitude(o)>>mantissa)-first, 0), exponents-1)
+		e := min(max(int(magnitude(o)>>(l.mantissa&31))-first, 0), exponents-1)
 		step := int64(o) - int64(before[i])
 		last := int64(before[i]) - int64(earlier[i])
 		sign := step
@@ -95,7 +117,9 @@ func (f *features[T]) measureBlock(p *params, mantissa uint, from, to int) (sum 
 		size := uint64((step ^ sign) - sign)
 		last = (last ^ sign) - sign
 		exponent[i] = uint8(e)
-		sum += min(size, mostActive) << (e & 31)
+		a := contribution(size>>coarse, e)
+		acts[i] = a
+		sum += uint64(a)
 		move[i] = uint8(movement(size, bits.Len64(size))) | uint8(sign)&moveDown
 		trend[i] = uint8(min(max(last, -7), 7) + noTrend)
 		if size >= 4 {
@@ -104,21 +128,6 @@ func (f *features[T]) measureBlock(p *params, mantissa uint, from, to int) (sum 
 		guess[i] = o
 	}
 	return sum
-}
-
-// sumColumns adds the activities of the columns to those in f.columns.
-func (f *features[T]) sumColumns() {
-	for from := 0; from < len(f.base); from += len(f.columns) {
-		to := min(from+len(f.columns), len(f.base))
-		base, columns := f.base[from:to], f.columns[:to-from]
-		before, exponent := f.before[from:to][:len(base)], f.exponent[from:to][:len(base)]
-		columns = columns[:len(base)]
-		for i, o := range base {
-			step := int64(o) - int64(before[i])
-			sign := step >> 63
-			columns[i] += min(uint64((step^sign)-sign), mostActive) << (exponent[i] & 31)
-		}
-	}
 }
 
 // quarter returns the logarithm of v in quarters of an octave, from 1 on; 0 for

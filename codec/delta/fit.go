@@ -283,9 +283,9 @@ func (s *sample[T]) setFloor(p *params) bool {
 	for n := count[high]; n <= few && low < high; n += count[high] {
 		high--
 	}
-	p.floor = max(low-1, 0)
+	p.floor = min(max(low-1, 0), maxFloor)
 	if high-low >= levels {
-		p.floor = (low + high - levels) / 2
+		p.floor = min((low+high-levels)/2, maxFloor)
 		return false
 	}
 	return true

@@ -12,7 +12,8 @@ const (
 	maxGroups  = 8
 	maxCells   = levels * maxGroups
 	maxClasses = 48
-	maxScore   = 63
+	maxScore   = 63  // on a curve
+	maxFloor   = 224 // so that sums of scores can saturate at 255
 
 	maxStride = 1 << 16
 )
@@ -77,8 +78,8 @@ func (p *params) groupOf(movement, trend int) int {
 	return min(g, p.groups-1)
 }
 
-// write appends the parameters to w; syms is the number of symbols.
-func (p *params) write(w *bitWriter, blocks int) {
+// write appends the parameters of a frame of some blocks to w.
+func (p *params) write(w *bitWriter, blocks int, l *float) {
 	w.bits(uint64(p.bases-1), 2)
 	w.bits(uint64(p.groups-1), 3)
 	w.bits(uint64(p.firstExponent), 8)
@@ -102,7 +103,7 @@ func (p *params) write(w *bitWriter, blocks int) {
 			}
 			writeCurve(w, p.trend[:])
 		}
-		writeCurve(w, p.movement[:])
+		writeCurve(w, p.movement[:l.movements()])
 		w.number(uint64(p.stride), 0)
 		if p.stride > 0 {
 			w.bits(uint64(p.firstColumn), 8)
@@ -120,14 +121,14 @@ func (p *params) write(w *bitWriter, blocks int) {
 }
 
 // read undoes write. It returns why it can't, or "".
-func (p *params) read(r *bitReader, blocks, syms int) string {
+func (p *params) read(r *bitReader, blocks int, l *float) string {
 	*p = params{explicits: p.explicits[:0]}
 	p.bases = int(r.bits(2)) + 1
 	p.groups = int(r.bits(3)) + 1
 	p.firstExponent = int(r.bits(8))
 	p.firstActivity = int(r.bits(8))
 	p.floor = int(r.bits(8))
-	ok := readCurve(r, p.exponent[:]) && readCurve(r, p.activity[:])
+	ok := p.floor <= maxFloor && readCurve(r, p.exponent[:]) && readCurve(r, p.activity[:])
 	if p.bases == 1 {
 		if p.explicits = readLevels(r, p.explicits, blocks); p.explicits == nil {
 			return "bad levels of activity"
@@ -147,7 +148,7 @@ func (p *params) read(r *bitReader, blocks, syms int) string {
 			}
 			ok = ok && readCurve(r, p.trend[:])
 		}
-		ok = ok && readCurve(r, p.movement[:])
+		ok = ok && readCurve(r, p.movement[:l.movements()])
 		stride := r.number(0)
 		if stride > maxStride {
 			return "bad stride"
@@ -168,7 +169,7 @@ func (p *params) read(r *bitReader, blocks, syms int) string {
 		if i > 0 {
 			previous = &p.tables[i-1]
 		}
-		if !p.tables[i].read(r, previous, syms) {
+		if !p.tables[i].read(r, previous, l.syms) {
 			return "bad frequencies"
 		}
 	}

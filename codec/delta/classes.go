@@ -25,13 +25,14 @@ const (
 )
 
 // choose finds the classes of the cells, each of neighbouring levels of a group,
-// that make the frame smallest, and sets their tables.
-func (c *counts) choose(p *params, syms int) {
+// that make the frame smallest, and sets their tables. It returns what symbols
+// and tables take, in units of 2^-16 bits.
+func (c *counts) choose(p *params, syms int) (symbols, tables int64) {
 	t := logTable()
-	perGroup := maxClasses / p.groups
+	perGroup := maxClasses / p.groups.groups()
 	p.nclasses = 0
 	var spans [levels]span
-	for g := range p.groups {
+	for g := range p.groups.groups() {
 		list := spans[:0]
 		for k := g * levels; k < (g+1)*levels; k++ {
 			s := span{from: k, to: k + 1}
@@ -74,8 +75,17 @@ func (c *counts) choose(p *params, syms int) {
 			}
 			p.tables[p.nclasses].set(c[s.from][:syms])
 			p.nclasses++
+			t := int64(classCost)
+			for _, n := range c[s.from][:syms] {
+				if n > 0 {
+					t += symbolCost
+				}
+			}
+			symbols += max(s.cost-t, 0)
+			tables += t
 		}
 	}
+	return symbols, tables
 }
 
 // join adds the counts of a cell to those of another.

@@ -201,11 +201,8 @@ func (d *decoder[T]) decode(dst []byte, h *header, bases []Elements) error {
 	layout := &floats[h.dtype]
 	r := bitReader{in: rest}
 	p := &d.params
-	if reason := p.read(&r, (n+block-1)/block, layout); reason != "" {
+	if reason := p.read(&r, h.used, (n+block-1)/block, layout); reason != "" {
 		return corrupt(reason, nil)
-	}
-	if p.bases != h.used {
-		return corrupt("two numbers of bases", nil)
 	}
 	size, coded, err := length(r.rest(rest))
 	if err != nil {
@@ -221,10 +218,10 @@ func (d *decoder[T]) decode(dst []byte, h *header, bases []Elements) error {
 	f.resize(n)
 	f.setBases(bases[:p.bases], h.dtype)
 	f.measure(p, layout)
-	f.setCells(p)
+	f.setCells(p, &p.classes)
 	d.setEntries()
 	d.syms = grow(d.syms, n)
-	if !decodeSymbols(d.syms, f.cells, &p.classes, d.entries, coded) {
+	if !decodeSymbols(d.syms, f.cells, d.entries, coded) {
 		return corrupt("bad symbols", nil)
 	}
 	restore(f.guess, d.syms, f.move, &raw, layout.direct, layout.parts)

@@ -91,11 +91,43 @@ func (e *Encoder) appendBody(dst []byte, src Elements, row int, bases []Elements
 	case !isFloat(src.Type):
 		return e.appendDifference(head(kindDifference, 1), src, nearest)
 	case src.Type.Size() == 2:
-		used := e.half.prepare(src, bases, row)
+		used := e.half.trial(src, bases)
+		statBases[used]++
+		e.half.prepare(src, bases[:used], row)
 		return e.half.append(head(kindResidual, used))
 	}
-	used := e.full.prepare(src, bases, row)
+	used := e.full.trial(src, bases)
+	e.full.prepare(src, bases[:used], row)
 	return e.full.append(head(kindResidual, used))
+}
+
+// trialSize is the number of elements by which the number of bases is chosen.
+const trialSize = 8 << 10
+
+// trial returns how many of the bases make the middle of src smallest.
+func (c *coder[T]) trial(src Elements, bases []Elements) int {
+	if len(bases) == 1 {
+		return 1
+	}
+	n := len(src.Data) / src.Type.Size()
+	from := max(n-trialSize, 0) / 2
+	to := min(from+trialSize, n)
+	part := func(e Elements) Elements {
+		w := e.Type.Size()
+		return Elements{e.Data[from*w : to*w], e.Type}
+	}
+	var parts [maxBases]Elements
+	for i, b := range bases {
+		parts[i] = part(b)
+	}
+	best, least := 0, int64(0)
+	for used := 1; used <= len(bases); used++ {
+		size := c.prepare(part(src), parts[:used], 0)
+		if best == 0 || size < least {
+			best, least = used, size
+		}
+	}
+	return best
 }
 
 // A coder makes the content of frames of one width.
@@ -110,9 +142,9 @@ type coder[T ordinal] struct {
 	codings   []coding
 }
 
-// prepare finds the parameters and the symbols, and returns how many bases are
-// used.
-func (c *coder[T]) prepare(src Elements, bases []Elements, row int) int {
+// prepare finds the parameters and the symbols, and returns about what they take,
+// in units of 2^-16 bits. As if the frame were longer, tables hardly count.
+func (c *coder[T]) prepare(src Elements, bases []Elements, row int) int64 {
 	n := len(src.Data) / src.Type.Size()
 	c.float = &floats[src.Type]
 	c.want = grow(c.want, n)
@@ -125,13 +157,9 @@ func (c *coder[T]) prepare(src Elements, bases []Elements, row int) int {
 	p := &c.params
 	*p = params{bases: len(bases), explicits: p.explicits}
 	p.firstExponent = c.sample.firstExponent(f.base, c.float.mantissa)
-	p.groups = 1
 	if len(bases) > 1 {
 		if src.Type.Size() == 2 {
-			p.groups = 6
-			if len(bases) > 2 {
-				p.groups = 8
-			}
+			p.groups = grouping(len(bases) - 1)
 		}
 		if row > 1 && row <= min(n/8, maxStride) {
 			p.stride = row
@@ -144,11 +172,17 @@ func (c *coder[T]) prepare(src Elements, bases []Elements, row int) int {
 	}
 	c.sample.observe(p, f, c.want)
 	c.sample.fit(p)
-	f.setCells(p)
+	f.setCells(p, &identity)
 	setResiduals(&c.residuals, c.want, f.guess, f.move, c.float.direct, c.float.parts)
 	c.counts.set(c.residuals.syms, f.cells)
-	c.counts.choose(p, c.float.syms)
-	return p.bases
+	symbols, tables := c.counts.choose(p, c.float.syms)
+	size := symbols + tables/16 + int64(8*len(c.residuals.raw.out))<<16
+	if p.bases == 1 {
+		var w bitWriter
+		writeLevels(&w, p.explicits)
+		size += int64(8*len(w.out)) << 16
+	}
+	return size
 }
 
 // setExplicits sets the levels of activity of the blocks by what is to be coded.
@@ -202,3 +236,12 @@ func (t *table) setCodings(c []coding) {
 }
 
 var statHead, statRaw, statSyms, statClasses int
+var statBases [4]int
+
+// identity makes cells of cells.
+var identity = func() (t [maxCells]uint8) {
+	for i := range t {
+		t[i] = uint8(i)
+	}
+	return t
+}()

@@ -155,14 +155,14 @@ func smoothed(blocks []uint64, k int) uint64 {
 	return 4*blocks[k] + before + after
 }
 
-// setCells sets the cell of each element: its level, found by adding scores, in
-// the group of its movement.
-func (f *features[T]) setCells(p *params) {
+// setCells sets the cell of each element, or what lut makes of it: its level,
+// found by adding scores, in the group of its movement.
+func (f *features[T]) setCells(p *params, lut *[maxCells]uint8) {
 	f.setColumnScores(p)
 	var moved [(sizeMask + 1) * trends]uint16 // score and first cell of the group
 	for m := range p.movement {
 		for t := range trends {
-			moved[m*trends+t] = uint16(p.movement[m]+p.trend[t]) | uint16(p.groupOf(m, t)*levels)<<8
+			moved[m*trends+t] = uint16(p.movement[m]+p.trend[t]) | uint16(p.groups.group(m, t)*levels)<<8
 		}
 	}
 	column := 0
@@ -174,7 +174,7 @@ func (f *features[T]) setCells(p *params) {
 			active = p.activity[level(quarter(smoothed(f.blocks, k)), p.firstActivity, activities)]
 		}
 		from, to := k*block, min((k+1)*block, len(f.base))
-		f.setBlockCells(p, &moved, from, to, int(active)-p.floor, column)
+		f.setBlockCells(p, lut, &moved, from, to, int(active)-p.floor, column)
 		if p.stride > 0 {
 			column = (column + block) % p.stride
 		}
@@ -183,14 +183,14 @@ func (f *features[T]) setCells(p *params) {
 
 // setBlockCells is setCells for the elements of one block, the first of which is
 // in column.
-func (f *features[T]) setBlockCells(p *params, moved *[(sizeMask + 1) * trends]uint16, from, to, score, column int) {
+func (f *features[T]) setBlockCells(p *params, lut *[maxCells]uint8, moved *[(sizeMask + 1) * trends]uint16, from, to, score, column int) {
 	cells := f.cells[from:to]
 	exponent, move, trend := f.exponent[from:to][:len(cells)], f.move[from:to][:len(cells)], f.trend[from:to][:len(cells)]
 	columns := f.columnScores[column:][:len(cells)]
 	for i := range cells {
 		m := moved[int(move[i]&sizeMask)*trends+int(trend[i]&(trends-1))]
 		s := score + int(p.exponent[exponent[i]&31]) + int(columns[i]) + int(m&0xff)
-		cells[i] = uint8(min(max(s, 0), levels-1)) | uint8(m>>8)
+		cells[i] = lut[uint8(min(max(s, 0), levels-1))|uint8(m>>8)]
 	}
 }
 

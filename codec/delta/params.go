@@ -9,8 +9,7 @@ const (
 	movements  = 66 // of steps, see [movement]
 	trends     = 16
 	levels     = 32
-	maxGroups  = 8
-	maxCells   = levels * maxGroups
+	maxCells   = levels * 8
 	maxClasses = 48
 	maxScore   = 63  // on a curve
 	maxFloor   = 224 // so that sums of scores can saturate at 255
@@ -21,9 +20,9 @@ const (
 // params is all that the decoder needs besides the symbols: how to predict an
 // element, and how to find its class.
 type params struct {
-	bases  int // 1 or 2
+	bases  int // 1 to 3
 	stride int // elements in a row, or 0 if columns do not matter
-	groups int // of cells, by movement
+	groups grouping
 
 	firstExponent int // becomes 0
 	firstActivity int
@@ -31,12 +30,12 @@ type params struct {
 	floor         int // score of level 0
 
 	gain      [exponents]int8 // of the predicted step, in 1/32 of the last
-	gain2     [exponents]int8
-	trend     [trends]uint8
+	gain2     [exponents]int8 // and of the one before
 	exponent  [exponents]uint8
 	activity  [activities]uint8
 	column    [columns]uint8
 	movement  [movements]uint8
+	trend     [trends]uint8
 	classes   [maxCells]uint8 // of cells
 	nclasses  int
 	tables    [maxClasses]table
@@ -49,39 +48,50 @@ func movement(size uint64, length int) int {
 	return 2*length + int(size<<2>>length&1)
 }
 
-// groupOf returns the group of a movement and a trend.
-func (p *params) groupOf(movement, trend int) int {
-	if p.groups == 8 {
+// A grouping says how movements and trends divide the elements into groups.
+type grouping uint8
+
+const (
+	together   grouping = 0 // one group
+	byStep     grouping = 1 // by movement
+	byTwoSteps grouping = 2 // by movement and trend
+)
+
+// groups returns the number of groups.
+func (g grouping) groups() int { return [...]int{1, 6, 8}[g] }
+
+// group returns the group of a movement and a trend.
+func (g grouping) group(movement, trend int) int {
+	switch g {
+	case together:
+		return 0
+	case byStep:
+		// Steps of 0, 1, 2, 3, 4 and 5, and all above.
 		switch {
-		case movement < 2 && trend == noTrend:
-			return 0
-		case movement < 2:
-			return 1
 		case movement < 4:
-			return 2 + min(max(trend-noTrend, -1), 1) + 1
-		case movement < 6 && trend <= noTrend:
-			return 5
-		case movement < 6:
-			return 6
+			return movement / 2
+		default:
+			return min(movement-2, 5)
 		}
-		return 7
 	}
-	g := 7
 	switch {
+	case movement < 2 && trend == noTrend: // 0
+		return 0
 	case movement < 2:
-		g = 0
-	case movement < 4:
-		g = 1
-	case movement < 9:
-		g = movement - 2
+		return 1
+	case movement < 4: // 1
+		return 3 + min(max(trend-noTrend, -1), 1)
+	case movement < 6 && trend <= noTrend: // 2 and 3
+		return 5
+	case movement < 6:
+		return 6
 	}
-	return min(g, p.groups-1)
+	return 7
 }
 
 // write appends the parameters of a frame of some blocks to w.
 func (p *params) write(w *bitWriter, blocks int, l *float) {
-	w.bits(uint64(p.bases-1), 2)
-	w.bits(uint64(p.groups-1), 3)
+	w.bits(uint64(p.groups), 2)
 	w.bits(uint64(p.firstExponent), 8)
 	w.bits(uint64(p.firstActivity), 8)
 	w.bits(uint64(p.floor), 8)
@@ -90,17 +100,9 @@ func (p *params) write(w *bitWriter, blocks int, l *float) {
 	if p.bases == 1 {
 		writeLevels(w, p.explicits[:blocks])
 	} else {
-		for i, g := range p.gain {
-			previous := 0
-			if i > 0 {
-				previous = int(p.gain[i-1])
-			}
-			w.signed(int(g)-previous, 1)
-		}
+		writeGains(w, p.gain[:])
 		if p.bases > 2 {
-			for _, g := range p.gain2 {
-				w.signed(int(g), 1)
-			}
+			writeGains(w, p.gain2[:])
 			writeCurve(w, p.trend[:])
 		}
 		writeCurve(w, p.movement[:l.movements()])
@@ -121,10 +123,11 @@ func (p *params) write(w *bitWriter, blocks int, l *float) {
 }
 
 // read undoes write. It returns why it can't, or "".
-func (p *params) read(r *bitReader, blocks int, l *float) string {
-	*p = params{explicits: p.explicits[:0]}
-	p.bases = int(r.bits(2)) + 1
-	p.groups = int(r.bits(3)) + 1
+func (p *params) read(r *bitReader, bases, blocks int, l *float) string {
+	*p = params{bases: bases, explicits: p.explicits[:0]}
+	if p.groups = grouping(r.bits(2)); p.groups > byTwoSteps {
+		return "unknown grouping"
+	}
 	p.firstExponent = int(r.bits(8))
 	p.firstActivity = int(r.bits(8))
 	p.floor = int(r.bits(8))
@@ -134,19 +137,9 @@ func (p *params) read(r *bitReader, blocks int, l *float) string {
 			return "bad levels of activity"
 		}
 	} else {
-		previous := 0
-		for i := range p.gain {
-			previous += r.signed(1)
-			if previous != int(int8(previous)) {
-				return "bad gains"
-			}
-			p.gain[i] = int8(previous)
-		}
+		ok = ok && readGains(r, p.gain[:])
 		if p.bases > 2 {
-			for i := range p.gain2 {
-				p.gain2[i] = int8(r.signed(1))
-			}
-			ok = ok && readCurve(r, p.trend[:])
+			ok = ok && readGains(r, p.gain2[:]) && readCurve(r, p.trend[:])
 		}
 		ok = ok && readCurve(r, p.movement[:l.movements()])
 		stride := r.number(0)
@@ -177,6 +170,26 @@ func (p *params) read(r *bitReader, blocks int, l *float) string {
 		return "cut short"
 	}
 	return ""
+}
+
+// Gains are written as the differences of neighbours.
+func writeGains(w *bitWriter, gains []int8) {
+	previous := 0
+	for _, g := range gains {
+		w.signed(int(g)-previous, 1)
+		previous = int(g)
+	}
+}
+
+func readGains(r *bitReader, gains []int8) bool {
+	v := 0
+	for i := range gains {
+		if v += r.signed(1); v != int(int8(v)) {
+			return false
+		}
+		gains[i] = int8(v)
+	}
+	return true
 }
 
 // A curve is written as the differences of neighbours.
@@ -242,7 +255,7 @@ func readLevels(r *bitReader, l []uint8, blocks int) []uint8 {
 // writeClasses writes how many neighbouring levels share a class. The last
 // class of a group takes the rest.
 func (p *params) writeClasses(w *bitWriter) {
-	for g := range p.groups {
+	for g := range p.groups.groups() {
 		c := p.classes[g*levels : (g+1)*levels]
 		for from := 0; from < levels; {
 			to := from + 1
@@ -261,7 +274,7 @@ func (p *params) writeClasses(w *bitWriter) {
 
 func (p *params) readClasses(r *bitReader) bool {
 	n := 0
-	for g := range p.groups {
+	for g := range p.groups.groups() {
 		c := p.classes[g*levels : (g+1)*levels]
 		for len(c) > 0 {
 			run := int(r.number(1))

@@ -82,7 +82,7 @@ func encodeSymbols(dst []byte, syms, cells []uint8, classes *[maxCells]uint8, co
 
 // decodeSymbols undoes encodeSymbols: it sets syms and reports whether coded
 // held exactly them. entries holds freqSum for each class.
-func decodeSymbols(syms, cells []uint8, classes *[maxCells]uint8, entries []entry, coded []byte) bool {
+func decodeSymbols(syms, classes []uint8, entries []entry, coded []byte) bool {
 	if len(coded) < 4*states {
 		return false
 	}
@@ -94,14 +94,14 @@ func decodeSymbols(syms, cells []uint8, classes *[maxCells]uint8, entries []entr
 		}
 	}
 	coded = coded[4*states:]
-	cells = cells[:len(syms)]
+	classes = classes[:len(syms)]
 	done := 0
 	for ; done+states <= len(syms) && len(coded) >= 2*states; done += states {
-		out, in := syms[done:done+states], cells[done:done+states]
+		out, in := syms[done:done+states], classes[done:done+states]
 		pos := 0
 		for k := range states {
 			s := x[k]
-			t := entries[int(classes[in[k]])<<freqBits|int(s&(freqSum-1))]
+			t := entries[int(in[k])<<freqBits|int(s&(freqSum-1))]
 			out[k] = uint8(t >> 25)
 			s = uint32(t&(1<<13-1))*(s>>freqBits) + uint32(t>>13&(freqSum-1))
 			if s < stateLow {
@@ -114,7 +114,7 @@ func decodeSymbols(syms, cells []uint8, classes *[maxCells]uint8, entries []entr
 	}
 	for ; done < len(syms); done++ {
 		s := x[done%states]
-		t := entries[int(classes[cells[done]])<<freqBits|int(s&(freqSum-1))]
+		t := entries[int(classes[done])<<freqBits|int(s&(freqSum-1))]
 		syms[done] = uint8(t >> 25)
 		s = uint32(t&(1<<13-1))*(s>>freqBits) + uint32(t>>13&(freqSum-1))
 		if s < stateLow {

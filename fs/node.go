@@ -3,6 +3,7 @@ package fs
 import (
 	"context"
 	"path"
+	"sync/atomic"
 	"syscall"
 
 	fusefs "github.com/hanwen/go-fuse/v2/fs"
@@ -17,6 +18,8 @@ type mount struct {
 	store *store.Store
 	log   logger
 	root  store.Key
+	// moved counts requests that moved data.
+	moved atomic.Uint64
 }
 
 // node is an inode: a name's file, directory or link.

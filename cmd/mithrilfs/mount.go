@@ -145,8 +145,10 @@ func (a *app) serve(m *mountRequest, o fs.Options) error {
 	if err := m.detach(logFile); err != nil {
 		return errors.Join(err, s.Shutdown(0))
 	}
-	done := make(chan error, 1)
+	done, gone := make(chan error, 1), make(chan struct{})
+	defer close(gone)
 	go func() { done <- s.Wait() }()
+	go trim(s.Moved, gone)
 	for {
 		select {
 		case err := <-done:

@@ -146,7 +146,10 @@ func TestSeries(t *testing.T) {
 			c.name, float64(m.raw)/float64(m.full), float64(m.raw)/float64(max(m.xor, 1)), float64(m.raw)/float64(max(m.patch, 1)), ratio,
 			gains[len(gains)-1], mb/m.encode.Seconds(), mb/m.decode.Seconds(), m.larger, len(c.pieces))
 		t.Logf("stat head %d raw %d syms %d classes %d", statHead, statRaw, statSyms, statClasses/len(c.pieces))
-		statBases[len(c.pieces)%4]++; t.Log(statBases); statBases = [4]int{}; statHead, statRaw, statSyms, statClasses = 0, 0, 0, 0
+		statBases[len(c.pieces)%4]++
+		t.Log(statBases)
+		statBases = [4]int{}
+		statHead, statRaw, statSyms, statClasses = 0, 0, 0, 0
 	}
 	slices.Sort(ratios)
 	slices.Sort(gains)

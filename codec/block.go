@@ -43,11 +43,14 @@ func appendRaw(dst, b []byte, last bool) []byte {
 }
 
 // appendBlock appends b, of 1 to maxBlock bytes, as the smallest of an RLE
-// block, a raw block and one of Huffman coded literals.
+// block, a raw block, a sequence of both and one of Huffman coded literals.
 func (e *Encoder) appendBlock(dst, b []byte, last bool) []byte {
 	if len(b) > 1 && constant(b) {
 		dst = appendBlockHeader(dst, blockRLE, len(b), last)
 		return append(dst, b[0])
+	}
+	if out, ok := e.appendRuns(dst, b, last); ok {
+		return out
 	}
 	if len(b) >= minLiterals {
 		if out, ok := e.appendLiterals(dst, b, last); ok {

@@ -63,9 +63,9 @@ func (s *elementSample) random(width int) bool {
 	return true
 }
 
-// narrow reports whether elements of width bytes, floats with 8 bits of exponent,
-// are better rotated by narrowRotation.
-func (s *elementSample) narrow(width int) bool {
+// narrow reports whether the elements of src, of width bytes, floats with 8 bits
+// of exponent, are better rotated by narrowRotation.
+func (s *elementSample) narrow(src []byte, width int) bool {
 	var exponents [4]int // by their highest two bits, below the sign
 	for v, c := range s.count[width-1] {
 		exponents[v>>5&3] += int(c)
@@ -74,7 +74,41 @@ func (s *elementSample) narrow(width int) bool {
 		return false
 	}
 	// Mantissas with fewer than 6 bits of entropy are better left in one byte.
-	return collisions(&s.count[width-2], s.n) < 1.0/64
+	if collisions(&s.count[width-2], s.n) >= 1.0/64 {
+		return false
+	}
+	// Where the lowest byte has few values, as in narrower floats made wide, its
+	// codes are short. Then a single other exponent makes one of them longer,
+	// and that costs more than the rotation gains.
+	return collisions(&s.count[0], s.n) < 1.0/32 || sameHighExponent(src, width)
+}
+
+// sameHighExponent reports whether the highest two bits of the exponents of 8
+// bits are the same in all elements of src, of 2 or 4 bytes.
+func sameHighExponent(src []byte, width int) bool {
+	src = src[:len(src)/width*width]
+	if len(src) < 8 {
+		return true
+	}
+	var first, mask uint64
+	if width == 2 {
+		first, mask = ones16*uint64(binary.LittleEndian.Uint16(src)), ones16*0x6000
+	} else {
+		first, mask = ones32*uint64(binary.LittleEndian.Uint32(src)), ones32*0x60000000
+	}
+	// The last word may overlap the one before.
+	a := binary.LittleEndian.Uint64(src[len(src)-8:]) ^ first
+	var b, c, d uint64
+	for ; len(src) >= 32; src = src[32:] {
+		a |= binary.LittleEndian.Uint64(src) ^ first
+		b |= binary.LittleEndian.Uint64(src[8:]) ^ first
+		c |= binary.LittleEndian.Uint64(src[16:]) ^ first
+		d |= binary.LittleEndian.Uint64(src[24:]) ^ first
+	}
+	for ; len(src) >= 8; src = src[8:] {
+		a |= binary.LittleEndian.Uint64(src) ^ first
+	}
+	return (a|b|c|d)&mask == 0
 }
 
 // choosePlan returns the plan for elements of type d, and whether they look
@@ -89,37 +123,40 @@ func (s *elementSample) choosePlan(src []byte, d DType) (plan Plan, random bool)
 	if s.random(w) {
 		return plan, true
 	}
-	if (d == BF16 || d == F32) && s.narrow(w) {
+	if (d == BF16 || d == F32) && s.narrow(src, w) {
 		plan = makePlan(w, narrowRotation)
 	}
 	return plan, false
 }
 
-// Repeats are looked for by words that begin every repeatGrid bytes, in
-// repeatRuns runs of as many bytes, at each of which a word begins.
+// Repeats are looked for by words that begin every so many bytes, in repeatRuns
+// runs of sparseGrid bytes, at each of which a word begins. The sparse grid finds
+// long repeats in bytes that look random, the dense one such as those of a text.
 const (
-	repeatGrid = 256
+	sparseGrid = 256
+	denseGrid  = 64
 	repeatRuns = 8
 	repeatBits = 12
 )
 
-// hasRepeats reports whether a sample of b has words that occur elsewhere in b,
-// as in long repeats.
-func hasRepeats(b []byte) bool {
-	if len(b) < repeatRuns*2*repeatGrid {
+// hasRepeats reports whether a sample of b has words that occur elsewhere in b. A
+// word of one value has to occur twice in a row: where a value is common, there are
+// short runs of it by chance.
+func hasRepeats(b []byte, grid int) bool {
+	if len(b) < repeatRuns*2*sparseGrid {
 		return true // for who finds short ones too
 	}
 	word := func(i int) uint64 { return binary.LittleEndian.Uint64(b[i:]) }
 	slot := func(w uint64) uint64 { return w * 0x9e3779b97f4a7c15 >> (64 - repeatBits) }
 	var table [1 << repeatBits]int32 // positions
-	for i := 0; i+8 <= len(b); i += repeatGrid {
+	for i := 0; i+8 <= len(b); i += grid {
 		table[slot(word(i))] = int32(i)
 	}
 	for r := range repeatRuns {
 		from := len(b) / repeatRuns * r
-		for i := from; i < from+repeatGrid; i++ {
+		for i := from; i < from+sparseGrid; i++ {
 			w := word(i)
-			if j := int(table[slot(w)]); j != i && word(j) == w {
+			if j := int(table[slot(w)]); j != i && word(j) == w && (w != uint64(b[i])*ones8 || word(i+8) == w) {
 				return true
 			}
 		}

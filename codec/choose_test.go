@@ -2,6 +2,7 @@ package codec
 
 import (
 	"bytes"
+	"math/rand/v2"
 	"testing"
 )
 
@@ -72,6 +73,102 @@ func TestWidened(t *testing.T) {
 	}
 }
 
+// TestWidenedZeros has few elements whose exponents differ from all others in the
+// highest bits, and few bits of mantissa.
+func TestWidenedZeros(t *testing.T) {
+	src := make([]byte, 0, FrameSize)
+	narrow := weights(BF16, FrameSize/2)
+	for i := 0; i < len(narrow); i += 2 {
+		src = append(src, 0, 0, narrow[i], narrow[i+1])
+	}
+	same, _ := coded(t, src, F32)
+	for _, at := range []int{4, 30000, len(src) - 4} {
+		b := bytes.Clone(src)
+		clear(b[at : at+4])
+		frame, plan := coded(t, b, F32)
+		if plan != F32.Plan() || len(frame) > len(same)+len(same)/100 {
+			t.Errorf("a zero at %d: %v, %d bytes; without it %d", at, plan, len(frame), len(same))
+		}
+	}
+}
+
+// TestSameHighExponent changes each element in turn.
+func TestSameHighExponent(t *testing.T) {
+	for _, width := range []int{2, 4} {
+		for n := width; n <= 130; n++ {
+			src := bytes.Repeat([]byte{0x3f}, n)
+			if !sameHighExponent(src, width) {
+				t.Fatalf("%d bytes of elements of %d differ", n, width)
+			}
+			for at := width - 1; at < n && n >= 8; at += width {
+				src[at] ^= 0x20
+				if sameHighExponent(src, width) {
+					t.Fatalf("byte %d of %d, in elements of %d, does not differ", at, n, width)
+				}
+				src[at] ^= 0x20
+			}
+		}
+	}
+}
+
+// TestBytes has bytes of no known structure coded by the better of two ways, or,
+// without repeats, by the faster, which is as good.
+func TestBytes(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		src     []byte
+		general bool // whether a general encoder is asked
+		max     float64
+	}{
+		{"quantized weights", quantized(FrameSize), false, 0.68},
+		{"text", repeat([]byte("it was the season of light, "), FrameSize), true, 0.01},
+		{"zeros", make([]byte, FrameSize), true, 0.001},
+		{"bits", bits10(FrameSize), true, 0.126},
+		{"lower triangle", triangle(512), true, 0.01},
+	} {
+		e := NewEncoder()
+		frame, _ := e.AppendFrame(nil, c.src, Bytes)
+		if got := float64(len(frame)) / float64(len(c.src)); got > c.max || (e.general != nil) != c.general {
+			t.Errorf("%s: coded to %.4f, at most %.4f expected; general encoder used: %v", c.name, got, c.max, e.general != nil)
+		}
+		if planes := e.appendPlanes(nil, c.src, 1); len(frame) > len(planes) {
+			t.Errorf("%s: %d bytes, %d as one plane", c.name, len(frame), len(planes))
+		}
+		coded(t, c.src, Bytes)
+	}
+}
+
+// quantized returns weights as integers of one byte.
+func quantized(n int) []byte {
+	r := rand.New(rand.NewPCG(9, 1))
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(int8(max(-127, min(127, r.NormFloat64()*10))))
+	}
+	return b
+}
+
+// bits10 returns zeros and, for one in ten, ones.
+func bits10(n int) []byte {
+	r := rand.New(rand.NewPCG(9, 2))
+	b := make([]byte, n)
+	for i := range b {
+		if r.IntN(10) == 0 {
+			b[i] = 1
+		}
+	}
+	return b
+}
+
+// triangle returns a matrix of n rows with ones up to the diagonal.
+func triangle(n int) []byte {
+	b := make([]byte, n*n)
+	for i := range n {
+		fill(b[i*n:i*n+i+1], 1)
+	}
+	return b
+}
+
 // TestIncompressible holds the promise that random bytes grow by 0.01 % at most.
 func TestIncompressible(t *testing.T) {
 	for _, d := range allDTypes {
@@ -92,7 +189,7 @@ func TestRepeats(t *testing.T) {
 	if len(frame) > 155000 {
 		t.Errorf("%d bytes, 150000 of them differ", len(frame))
 	}
-	if hasRepeats(randomBytes(FrameSize, 2)) {
+	if hasRepeats(randomBytes(FrameSize, 2), denseGrid) {
 		t.Error("random bytes have repeats")
 	}
 }

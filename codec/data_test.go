@@ -27,6 +27,7 @@ var kinds = []kind{
 	{"small ints", smallInts},
 	{"special floats", specials},
 	{"flat", flat},
+	{"zero rows", zeroRows},
 }
 
 // lengths are the lengths that the tables of tests go through. The longest only
@@ -138,6 +139,20 @@ func flat(_ DType, n int) []byte {
 	b := make([]byte, n)
 	for i := range b {
 		b[i] = byte(r.IntN(150)*5/3 + 1)
+	}
+	return b
+}
+
+// zeroRows returns weights of which every other row of 300 elements is zero, and a
+// quarter of 64 KiB in a row.
+func zeroRows(d DType, n int) []byte {
+	b := weights(d, n)
+	row := 300 * d.Size()
+	for i := 0; i < n; i += 2 * row {
+		clear(b[i:min(n, i+row)])
+	}
+	for i := 0; i < n; i += 64 << 10 {
+		clear(b[i:min(n, i+16<<10)])
 	}
 	return b
 }

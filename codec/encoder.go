@@ -30,8 +30,8 @@ func MaxFrameSize(n int) int {
 
 // An Encoder makes frames. It keeps scratch memory between them, and then
 // allocates nothing: 20 KiB, as much as the longest frame of up to 1 MiB, and at
-// most 45 KiB for a stream that nearly fills a block; from the first frame of
-// [Bytes] on 3.5 MiB more. It must not be used by two goroutines at once; make
+// most 45 KiB for a stream that nearly fills a block; from the first [Bytes] with
+// repeats on 3.5 MiB more, and as much as the longest frame of those. It must not be used by two goroutines at once; make
 // one for each. The zero value is ready for use.
 type Encoder struct {
 	content  []byte // planes of the frame at hand
@@ -71,13 +71,7 @@ func appendStored(dst, src []byte) []byte {
 // appendFrame is AppendFrame with a plan.
 func (e *Encoder) appendFrame(dst, src []byte, d DType, plan Plan) []byte {
 	if d == Bytes || !d.Valid() {
-		if looksRandom(src) {
-			// To copy it first brings it into the cache.
-			if out := appendStored(dst, src); !hasRepeats(src) {
-				return out
-			}
-		}
-		return e.appendGeneral(dst, src)
+		return e.appendBytes(dst, src)
 	}
 	dst = slices.Grow(dst, MaxFrameSize(len(src)))
 	if plan == 0 {
@@ -106,38 +100,47 @@ func (e *Encoder) appendPlanes(dst, content []byte, width int) []byte {
 	return e.appendPart(dst, tail, true)
 }
 
-// appendPart appends a plane, or nothing for an empty one, in blocks.
+// appendPart appends a plane, or nothing for an empty one, in blocks, of which
+// long runs are some.
 func (e *Encoder) appendPart(dst, b []byte, last bool) []byte {
 	for len(b) > 0 {
 		n := min(len(b), maxBlock)
+		if from, to := findRun(b[:n], longRun); from > 0 {
+			n = from
+		} else if to > 0 {
+			n = to
+		}
 		dst = e.appendBlock(dst, b[:n], last && n == len(b))
 		b = b[n:]
 	}
 	return dst
 }
 
-// appendGeneral appends a frame made by a general zstd encoder, or by
-// appendPlanes where that is not much smaller than src and not smaller than
-// the other.
-func (e *Encoder) appendGeneral(dst, src []byte) []byte {
-	if len(src) == 0 {
+// appendBytes appends a frame of bytes of no known structure: stored if they look
+// random; as one plane if they have no repeats, as integers of one byte, which a
+// general zstd encoder makes no smaller, and more slowly; else the smaller of that
+// and of what the general encoder makes.
+func (e *Encoder) appendBytes(dst, src []byte) []byte {
+	dst = slices.Grow(dst, MaxFrameSize(len(src)))
+	if looksRandom(src) {
+		// To copy it first brings it into the cache.
+		if out := appendStored(dst, src); !hasRepeats(src, sparseGrid) {
+			return out
+		}
+	} else if len(src) == 0 || !hasRepeats(src, denseGrid) {
 		return e.appendPlanes(dst, src, 1)
 	}
 	if e.general == nil {
 		e.general = newGeneralEncoder()
 	}
 	start := len(dst)
-	dst = slices.Grow(dst, MaxFrameSize(len(src)))
 	dst = e.general.EncodeAll(src, dst)
-	// The general encoder stores blocks that shrink by less than 1/16.
-	if len(dst)-start > len(src)-len(src)/16 {
-		e.other = slices.Grow(e.other[:0], MaxFrameSize(len(src)))
-		e.other = e.appendPlanes(e.other, src, 1)
-		if len(e.other) <= len(dst)-start {
-			dst = append(dst[:start], e.other...)
-		}
-		e.other = release(e.other)
+	e.other = slices.Grow(e.other[:0], MaxFrameSize(len(src)))
+	e.other = e.appendPlanes(e.other, src, 1)
+	if len(e.other) <= len(dst)-start {
+		dst = append(dst[:start], e.other...)
 	}
+	e.other = release(e.other)
 	return dst
 }
 

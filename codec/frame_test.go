@@ -466,24 +466,58 @@ func sevenBits(n int) []byte {
 // TestNoAllocations holds the promise that encoders and decoders allocate
 // nothing once they are warm.
 func TestNoAllocations(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
 	for _, d := range allDTypes {
 		for _, k := range kinds {
-			src := k.make(d, 64<<10)
-			e, z := NewEncoder(), NewDecoder()
-			var frame []byte
-			got := make([]byte, len(src))
-			run := func() {
+			for _, n := range []int{1000, FrameSize} {
+				src := k.make(d, n)
+				e, z := NewEncoder(), NewDecoder()
+				var frame []byte
 				var plan Plan
-				frame, plan = e.AppendFrame(frame[:0], src, d)
-				if err := z.DecodeFrame(got, frame, plan); err != nil {
-					t.Fatal(err)
-				}
-			}
-			run()
-			if n := testing.AllocsPerRun(5, run); n >= 1 && !raceEnabled {
-				t.Errorf("%v, %s: %.1f allocations a frame", d, k.name, n)
+				got := make([]byte, len(src))
+				noAllocations(t, fmt.Sprintf("%v, %s: encode", d, k.name), func() {
+					frame, plan = e.AppendFrame(frame[:0], src, d)
+				})
+				noAllocations(t, fmt.Sprintf("%v, %s: decode", d, k.name), func() {
+					if err := z.DecodeFrame(got, frame, plan); err != nil {
+						t.Fatal(err)
+					}
+				})
 			}
 		}
+	}
+	z, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	src := repeat([]byte("it was the epoch of belief, "), FrameSize)
+	frame, got, dec := z.EncodeAll(src, nil), make([]byte, FrameSize), NewDecoder()
+	noAllocations(t, "decode a foreign frame", func() {
+		if err := dec.DecodeFrame(got, frame, 0); err != nil {
+			t.Fatal(err)
+		}
+	})
+	src = weights(BF16, 3*FrameSize)
+	var stream, back []byte
+	noAllocations(t, "streams", func() {
+		if stream, err = Compress(stream[:0], src, BF16); err == nil {
+			back, err = Decompress(back[:0], stream, BF16, len(src))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// noAllocations runs f once, so that it is warm, and then again. A pool may lose
+// what it holds to the garbage collector in between.
+func noAllocations(t *testing.T, what string, f func()) {
+	t.Helper()
+	f()
+	if n := testing.AllocsPerRun(5, f); n >= 1 {
+		t.Errorf("%s: %.1f allocations", what, n)
 	}
 }
 

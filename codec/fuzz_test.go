@@ -57,6 +57,9 @@ func seeds(t *testing.T) map[string]map[string][]any {
 	all.addLogical(e, "field-one", F8, sixBits[:700])
 	all.addLogical(e, "field-four", F8, sixBits)
 	all.addLogical(e, "several", F8, skewed(5000, 12, 1.5))
+	all.addLogical(e, "runs", F8, everyOther(randomBytes(2000, 1), 300))
+	all.addLogical(e, "rows", F32, everyOther(weights(F32, 8000), 4*300))
+	all.addLogical(e, "quantized", Bytes, quantized(5000))
 	all.addLogical(e, "narrow", BF16, weights(BF16, 2*sampleFrom))
 
 	all["FuzzRoundTrip"]["empty"] = []any{[]byte{}, byte(0)}

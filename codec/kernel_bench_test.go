@@ -187,7 +187,7 @@ func BenchmarkHasRepeats(b *testing.B) {
 	src := randomBytes(FrameSize, 1)
 	b.SetBytes(FrameSize)
 	for b.Loop() {
-		if hasRepeats(src) {
+		if hasRepeats(src, sparseGrid) {
 			b.Fatal("random bytes have repeats")
 		}
 	}

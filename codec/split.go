@@ -15,6 +15,7 @@ const (
 	mask16 = 0x0000ffff0000ffff // the even 16-bit lanes of a word
 	mask32 = 0x00000000ffffffff // the low half of a word
 
+	ones8  = 0x0101010101010101 // the lowest bit of each byte
 	ones16 = 0x0001000100010001 // the lowest bit of each 16-bit lane
 	ones32 = 0x0000000100000001 // the lowest bit of each 32-bit lane
 )

@@ -159,12 +159,12 @@ func (f field) unpackVector(dst, src []byte) (n int) {
 	case hasBMI2 && len(dst) >= 8*9:
 		// The last eight words would be read beyond src.
 		n = len(dst)&^7 - 8*8
-		unpackBMI2(&dst[len(dst)-n], &src[0], n, f.bits, f.mask(), 0x0101010101010101*uint64(f.base))
+		unpackBMI2(&dst[len(dst)-n], &src[0], n, f.bits, f.mask(), ones8*uint64(f.base))
 	}
 	return n
 }
 
 // mask returns the bits of eight fields.
 func (f field) mask() uint64 {
-	return 0x0101010101010101 * (1<<f.bits - 1) << f.shift
+	return ones8 * (1<<f.bits - 1) << f.shift
 }

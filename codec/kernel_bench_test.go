@@ -183,6 +183,20 @@ func BenchmarkChoosePlan(b *testing.B) {
 	}
 }
 
+// BenchmarkRuns looks for runs where there are none.
+func BenchmarkRuns(b *testing.B) {
+	src, e := randomBytes(maxBlock, 1), NewEncoder()
+	b.SetBytes(maxBlock)
+	for b.Loop() {
+		if _, to := findRun(src, longRun); to > 0 {
+			b.Fatal("random bytes have a run")
+		}
+		if _, ok := e.appendRuns(nil, src, true); ok {
+			b.Fatal("random bytes have runs")
+		}
+	}
+}
+
 func BenchmarkHasRepeats(b *testing.B) {
 	src := randomBytes(FrameSize, 1)
 	b.SetBytes(FrameSize)

@@ -11,7 +11,23 @@ const (
 
 	// shortRun is a run that is worth the headers of the blocks around it.
 	shortRun = 256
+
+	// runSamples is how many words of a block are looked at before all of it is:
+	// with 61, those of 128 KiB are out of step with rows.
+	runSamples = 61
 )
+
+// mayHaveRuns reports whether a sample of b has words of one value, as it does if
+// runs make up a twentieth of b, but for bad luck.
+func mayHaveRuns(b []byte) bool {
+	step := max(len(b)/runSamples, 8) | 1
+	for i := 0; i+8 <= len(b); i += step {
+		if binary.LittleEndian.Uint64(b[i:]) == uint64(b[i])*ones8 {
+			return true
+		}
+	}
+	return false
+}
 
 // findRun returns where the first run of one value of at least n bytes in b
 // begins and ends, or zeros.
@@ -44,6 +60,9 @@ func findRun(b []byte, n int) (from, to int) {
 // its runs and raw blocks for the rest, if that is shorter than Huffman codes. It
 // reports false, and appends nothing, if not.
 func (e *Encoder) appendRuns(dst, b []byte, last bool) ([]byte, bool) {
+	if !mayHaveRuns(b) {
+		return dst, false
+	}
 	size, runs := len(b), 0
 	for rest := b; ; runs++ {
 		from, to := findRun(rest, shortRun)

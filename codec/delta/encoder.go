@@ -92,7 +92,6 @@ func (e *Encoder) appendBody(dst []byte, src Elements, row int, bases []Elements
 		return e.appendDifference(head(kindDifference, 1), src, nearest)
 	case src.Type.Size() == 2:
 		used := e.half.trial(src, bases)
-		statBases[used]++
 		e.half.prepare(src, bases[:used], row)
 		return e.half.append(head(kindResidual, used))
 	}
@@ -204,14 +203,12 @@ func (c *coder[T]) setExplicits() {
 }
 
 // append appends parameters, symbols and raw bits.
-func (c *coder[T]) append(dst []byte) (out []byte) {
+func (c *coder[T]) append(dst []byte) []byte {
 	p := &c.params
 	dst = binary.AppendUvarint(dst, uint64(len(c.want)))
 	w := bitWriter{out: dst}
 	p.write(&w, len(c.features.blocks), c.float)
 	dst = w.flush()
-	statHead += len(dst)
-	statClasses += p.nclasses
 	c.codings = grow(c.codings, p.nclasses*maxSyms)
 	for k := range p.nclasses {
 		p.tables[k].setCodings(c.codings[k*maxSyms : (k+1)*maxSyms])
@@ -219,8 +216,6 @@ func (c *coder[T]) append(dst []byte) (out []byte) {
 	raw := c.residuals.raw.flush()
 	dst = binary.AppendUvarint(dst, uint64(len(raw)))
 	dst = append(dst, raw...)
-	statRaw += len(raw)
-	defer func(n int) { statSyms += len(out) - n }(len(dst))
 	return encodeSymbols(dst, c.residuals.syms, c.features.cells, &p.classes, c.codings)
 }
 
@@ -234,9 +229,6 @@ func (t *table) setCodings(c []coding) {
 		}
 	}
 }
-
-var statHead, statRaw, statSyms, statClasses int
-var statBases [4]int
 
 // identity makes cells of cells.
 var identity = func() (t [maxCells]uint8) {

@@ -18,16 +18,25 @@ func series(n int, seed uint64) (steps [4][]float64) {
 	r := rand.New(rand.NewPCG(seed, 1))
 	w, pace := make([]float64, n), make([]float64, n)
 	for i := range w {
-		w[i] = r.NormFloat64() * 0.02
-		pace[i] = r.NormFloat64() * 1e-5 * float64(1+i/64%7)
+		w[i] = normal(r) * 0.02
+		pace[i] = normal(r) * 1e-5 * float64(1+i/64%7)
 	}
 	for s := range steps {
 		for i := range w {
-			w[i] += pace[i] + r.NormFloat64()*5e-6
+			w[i] += pace[i] + float64(normal(r)*5e-6)
 		}
 		steps[len(steps)-1-s] = append([]float64(nil), w...)
 	}
 	return steps
+}
+
+// normal returns about normally distributed numbers, the same on every processor.
+func normal(r *rand.Rand) float64 {
+	sum := -6.0
+	for range 12 {
+		sum += r.Float64()
+	}
+	return sum
 }
 
 // elementsOf returns values as elements of type d; integers are the values times

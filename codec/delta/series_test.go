@@ -145,7 +145,6 @@ func TestSeries(t *testing.T) {
 		t.Logf("%s  full %.3f  xor+zstd-1 %.2f  patch-from %.2f  delta %.2f (%.2f times smaller than xor)  encode %.0f  decode %.0f MB/s  %d of %d frames stay full",
 			c.name, float64(m.raw)/float64(m.full), float64(m.raw)/float64(max(m.xor, 1)), float64(m.raw)/float64(max(m.patch, 1)), ratio,
 			gains[len(gains)-1], mb/m.encode.Seconds(), mb/m.decode.Seconds(), m.larger, len(c.pieces))
-		statHead, statRaw, statSyms, statClasses = 0, 0, 0, 0
 	}
 	slices.Sort(ratios)
 	slices.Sort(gains)

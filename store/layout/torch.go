@@ -245,13 +245,13 @@ func (t *torchFile) unpickle(begin int64) error {
 			return err
 		}
 		n, need, err := t.pickle.run(b)
-		if err != nil {
-			return err
-		}
 		if n > math.MaxInt64-t.pos {
 			return errors.New("the pickle would be too long")
 		}
 		t.pos += n
+		if err != nil {
+			return err
+		}
 		if n == 0 && need > len(b) {
 			return t.wantMore(begin, t.pos+int64(need))
 		}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"context"
 	"flag"
 	"math/rand/v2"
 	"os"
@@ -58,7 +59,7 @@ func keep(t *testing.T, s *Store, name string, data []byte, writes [][2]int) Sum
 
 func look(t *testing.T, s *Store, name string) Summary {
 	t.Helper()
-	f, err := s.Open(name, Read)
+	f, err := s.Open(context.Background(), name, Read)
 	must(t, err)
 	in, err := f.Inspect()
 	must(t, err)
@@ -126,7 +127,7 @@ func TestTorchRoundTrip(t *testing.T) {
 func changeSome(t *testing.T, s *Store, r *rand.Rand, name string, b []byte) {
 	t.Helper()
 	b = bytes.Clone(b)
-	f, err := s.Open(name, Write)
+	f, err := s.Open(context.Background(), name, Write)
 	must(t, err)
 	for range 5 {
 		p := make([]byte, 1+r.IntN(5000))

@@ -241,9 +241,6 @@ func (x *session) playSeed(seed uint64, n int) string {
 	g := newGenerator(seed, x.corpora)
 	for range n {
 		o := g.next(x.ext4)
-		for x.unfixed(&o) {
-			o = g.next(x.ext4)
-		}
 		if d := x.step(&o); d != "" {
 			return d
 		}
@@ -396,16 +393,6 @@ func excused(o *op, want, got outcome) bool {
 		if k.op == o.Op && errors.Is(want.err, k.ext4) && errors.Is(got.err, k.mount) {
 			return true
 		}
-	}
-	return false
-}
-
-// unfixed says whether o is an operation that is known to differ and should
-// not. Take a line out to see the mount fail.
-func (x *session) unfixed(o *op) bool {
-	switch {
-	case o.Data == "container" && o.At < 64 && (o.Op == "pwrite" || o.Op == "write" || o.Op == "store"):
-		return true // a file that was synced, or is plain, can't begin like a container
 	}
 	return false
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -66,6 +67,35 @@ func (r *root) openFile(rel string, flags int, mode uint32) (*os.File, error) {
 		return nil, r.fail("open", rel, err)
 	}
 	return os.NewFile(uintptr(fd), r.name(rel)), nil
+}
+
+// nameOf is where the kernel knows the inode of an open descriptor by now, below
+// the root, or "".
+func (r *root) nameOf(fd int) string {
+	var paths [2]string
+	for i, fd := range []int{r.fd, fd} {
+		p, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
+		if err != nil {
+			return ""
+		}
+		paths[i] = p
+	}
+	rel, ok := strings.CutPrefix(paths[1], strings.TrimSuffix(paths[0], "/")+"/")
+	if !ok {
+		return ""
+	}
+	return rel
+}
+
+// list returns the names in a directory.
+func (r *root) list(rel string) ([]string, error) {
+	fd, err := r.open(rel, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, r.fail("open", rel, err)
+	}
+	d := os.NewFile(uintptr(fd), r.name(rel))
+	defer func() { _ = d.Close() }()
+	return d.Readdirnames(-1)
 }
 
 // at calls do with a descriptor of rel's directory and rel's last component:

@@ -158,6 +158,9 @@ func (f *File) write(ctx context.Context, p []byte, off int64) (int, error) {
 	for done < len(p) {
 		n, err := f.writeContent(ctx, p[done:], off+int64(done))
 		done += n
+		if errors.Is(err, ErrMagic) {
+			err = f.goContainer() // and then it takes the write
+		}
 		if h, ok := f.content.(*head); ok && err == nil && (done < len(p) || h.decided()) {
 			err = f.decide(h)
 		}
@@ -195,8 +198,12 @@ func (f *File) decide(h *head) error {
 	s := newSaving(w, 0)
 	s.length = h.length
 	s.layout = h.choose(&arriving{s, h})
-	if s.layout == nil || f.synced && h.through && !container.Recognize(h.buf) {
+	promised := f.synced && h.through
+	if s.layout == nil || promised {
 		w.Close()
+		if promised && h.looksLikeContainer() {
+			return f.goContainer()
+		}
 		return f.decidePlain(h)
 	}
 	if h.through {
@@ -230,7 +237,7 @@ func (f *File) decidePlain(h *head) error {
 	if err := h.settle(true); err != nil {
 		return err
 	}
-	f.content = &plain{backing: f.backing}
+	f.content = newPlain(f.backing, 0)
 	return nil
 }
 
@@ -238,7 +245,7 @@ func (f *File) decidePlain(h *head) error {
 // unless it is so small that it goes there as it is.
 func (f *File) decideEnough() error {
 	h, ok := f.content.(*head)
-	if !ok || len(h.buf) < containerMin && !container.Recognize(h.buf) {
+	if !ok || len(h.buf) < containerMin && !h.looksLikeContainer() {
 		return nil
 	}
 	return f.decide(h)
@@ -257,7 +264,7 @@ func (f *File) Truncate(ctx context.Context, size int64) error {
 	if size == 0 {
 		err = f.restart()
 	} else {
-		err = f.content.Truncate(size)
+		err = f.plainly(func() error { return f.content.Truncate(size) })
 	}
 	if err != nil {
 		return f.fail("truncate", err)
@@ -278,11 +285,15 @@ func (f *File) Allocate(ctx context.Context, off, length int64, keepSize bool) e
 		return f.fail("fallocate", err)
 	}
 	defer f.mu.Unlock()
-	if p, ok := f.content.(*plain); ok {
-		err = p.allocate(off, length, keepSize)
-	} else if !keepSize && off+length > f.content.size() {
-		err = f.content.Truncate(off + length)
-	}
+	err = f.plainly(func() error {
+		if p, ok := f.content.(*plain); ok {
+			return p.allocate(off, length, keepSize)
+		}
+		if !keepSize && off+length > f.content.size() {
+			return f.content.Truncate(off + length)
+		}
+		return nil
+	})
 	if err != nil {
 		return f.fail("fallocate", err)
 	}

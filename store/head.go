@@ -49,13 +49,19 @@ func (h *head) decided() bool {
 
 // choose returns how the file is to be stored: nil for plain.
 func (h *head) choose(src layout.Source) layout.Layout {
-	if container.Recognize(h.buf) || endsLikeContainer(bytes.NewReader(h.buf), int64(len(h.buf))) {
+	if h.looksLikeContainer() {
 		return layout.Bytes() // never plain, whatever its size
 	}
 	if h.length < containerMin {
 		return nil
 	}
 	return layout.Detect(h.buf, src)
+}
+
+// looksLikeContainer says whether the file would be taken for a container if it
+// were plain. What is declared counts: it becomes zeros.
+func (h *head) looksLikeContainer() bool {
+	return beginsLikeContainer(&edited{file: bytes.NewReader(h.buf)}, h.length) || endsLikeContainer(bytes.NewReader(h.buf), int64(len(h.buf)))
 }
 
 func (h *head) ReadAt(p []byte, off int64) (int, error) {
@@ -80,10 +86,14 @@ func (h *head) Truncate(size int64) error {
 		h.buf = h.buf[:size]
 	}
 	h.length = size
-	if h.through {
-		return h.backing.Truncate(size)
+	if !h.through {
+		return nil
 	}
-	return nil
+	st, err := h.backing.stat()
+	if err != nil || size >= int64(st.Size) {
+		return err // a longer one is declared only: settle makes it
+	}
+	return h.backing.Truncate(size)
 }
 
 func (h *head) size() int64 { return h.length }

@@ -30,19 +30,44 @@ func (x *identities) of(backing Key) Key {
 	return backing
 }
 
-// handOver makes the backing inode to what clients know as key.
-func (x *identities) handOver(key, to Key) {
+// announce says that the backing inode to is about to become what clients know
+// as key, which has another one until handOver: it may have the name before.
+func (x *identities) announce(key, to Key) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	x.announceLocked(key, to)
+}
+
+func (x *identities) announceLocked(key, to Key) {
 	if x.known == nil {
 		x.known, x.backing = make(map[Key]Key), make(map[Key]Key)
 		x.held, x.given, x.renumbered = make(map[uint64]Key), make(map[Key]uint64), make(map[uint64]int)
 		x.last = firstGiven
 	}
+	if _, ok := x.known[to]; !ok {
+		x.renumbered[to.Inode]++
+	}
+	x.known[to] = key
+}
+
+// retract takes an announcement back.
+func (x *identities) retract(to Key) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if _, ok := x.known[to]; ok {
+		delete(x.known, to)
+		x.restore(to.Inode)
+	}
+}
+
+// handOver makes the backing inode to what clients know as key.
+func (x *identities) handOver(key, to Key) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.announceLocked(key, to)
 	x.dropBacking(key)
-	x.known[to], x.backing[key] = key, to
+	x.backing[key] = to
 	x.held[x.numberLocked(key)] = key
-	x.renumbered[to.Inode]++
 }
 
 // forget ends what clients know as key: its last name and its last opener are

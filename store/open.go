@@ -224,7 +224,7 @@ func (f *File) load(write bool) (content, error) {
 	if !write {
 		r, err := container.Open(f.backing, size, f.store.cache)
 		if errors.Is(err, container.ErrNotContainer) {
-			return &plain{backing: f.backing}, checkPlain(f.backing.fd(), size)
+			return newPlain(f.backing, size), checkPlain(f.backing.fd(), size)
 		}
 		if err != nil {
 			return nil, err
@@ -234,7 +234,7 @@ func (f *File) load(write bool) (content, error) {
 	}
 	w, err := container.OpenWriter(f.backing, size, f.store.cache, f.store.encoders)
 	if errors.Is(err, container.ErrNotContainer) {
-		return &plain{backing: f.backing}, checkPlain(f.backing.fd(), size)
+		return newPlain(f.backing, size), checkPlain(f.backing.fd(), size)
 	}
 	if err != nil {
 		return nil, err

@@ -24,6 +24,9 @@ func (f *File) empty(rel string) error {
 	if f.replacing != nil || !f.replaceable() {
 		return f.restart()
 	}
+	if err := f.decideEnough(); err != nil {
+		return err
+	}
 	b, err := f.store.newSibling(rel, f.backing)
 	if err != nil {
 		if !notAllowed(err) {
@@ -84,7 +87,7 @@ func (f *File) publish() error {
 	f.store.names.Lock()
 	defer f.store.names.Unlock()
 	dir := r.openDir()
-	replaced, err := r.sibling.publish(keyOf(&st))
+	replaced, err := f.letTake(r.sibling, keyOf(&st))
 	if err != nil || !replaced {
 		closeDir(dir)
 	}
@@ -96,9 +99,22 @@ func (f *File) publish() error {
 		f.kept = append(f.kept, r.old)
 		return nil
 	}
-	f.store.ids.handOver(f.key, r.key)
 	f.setDir(dir)
 	return r.old.close()
+}
+
+// letTake puts the sibling in the place of the backing inode old, under the
+// identity of the file.
+func (f *File) letTake(b *sibling, old Key) (replaced bool, err error) {
+	ids := &f.store.ids
+	ids.announce(f.key, b.key)
+	replaced, err = b.publish(old)
+	if err != nil || !replaced {
+		ids.retract(b.key)
+		return replaced, err
+	}
+	ids.handOver(f.key, b.key)
+	return true, nil
 }
 
 // openDir returns the sibling's directory once more, or nil.

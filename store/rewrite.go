@@ -44,6 +44,9 @@ func (f *File) better() (form, bool) {
 	}
 	switch c := f.content.(type) {
 	case *plain:
+		if c.loaded >= headMax && c.lowest >= headMax {
+			return form{}, false // what it begins with was plain before
+		}
 		if f.detect() != nil {
 			return form{true, "it holds numbers, or the end of a container"}, true
 		}
@@ -86,16 +89,6 @@ func (f *File) detect() layout.Layout {
 		return layout.Bytes()
 	}
 	return layout.Detect(head, settled{f.content})
-}
-
-// endsLikeContainer says whether a file that begins otherwise would be taken for
-// a container with a damaged head. Such a file is put into one of its own.
-func endsLikeContainer(r io.ReaderAt, size int64) bool {
-	if size < container.HeaderSize {
-		return false
-	}
-	sum, _ := container.Summarize(r, size) // an error is damage, or leaves it as it is
-	return sum.Container
 }
 
 // settled is a layout.Source of a file that is all there.
@@ -143,16 +136,21 @@ func (s *Store) hold(f *File) bool {
 // file by then.
 func (f *File) rewrite(want form, version uint64) error {
 	var b *sibling
-	err := f.unchanged(version, func() (err error) {
-		b, err = f.store.newSibling(f.at, f.backing)
+	read := func(do func() error) error { return f.unchanged(version, do) }
+	err := read(func() (err error) {
+		rel, ok := f.present()
+		if !ok {
+			return errChanged
+		}
+		b, err = f.store.newSibling(rel, f.backing)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	c, err := f.copyTo(b, want, version)
+	c, err := f.copyTo(b.backing, want, read)
 	if err == nil {
-		err = f.compare(c, version)
+		err = f.compare(c, read)
 	}
 	if err == nil {
 		err = b.backing.sync(false)
@@ -181,42 +179,71 @@ func (f *File) unchanged(version uint64, do func() error) error {
 	return do()
 }
 
-// copyTo writes the file's bytes into the sibling.
-func (f *File) copyTo(b *sibling, want form, version uint64) (content, error) {
-	size := f.Size()
-	var to content = &plain{backing: b.backing}
+// reading runs what reads the file's content, or says why it must not.
+type reading func(do func() error) error
+
+// locked is the reading of one who holds mu.
+func locked(do func() error) error { return do() }
+
+// copyTo writes the file's bytes into an empty backing file, in the form that is
+// wanted.
+func (f *File) copyTo(b *backing, want form, read reading) (content, error) {
+	var size int64
+	var l layout.Layout
+	err := read(func() error {
+		size = f.content.size()
+		if want.container {
+			l = f.detect()
+		}
+		if l != nil {
+			_, _ = l.Region(size) // it reads what it must know of the file now, not while others write
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	var to content = newPlain(b, 0)
 	if want.container {
-		b.backing.mark()
-		s := newSaving(container.Create(b.backing, f.store.cache, f.store.encoders), 0)
-		err := f.unchanged(version, func() error {
-			s.length = size
-			if s.layout = f.detect(); s.layout == nil {
-				s.layout = layout.Bytes()
-			}
-			return nil
-		})
-		if err != nil {
-			s.close()
-			return nil, err
+		b.mark()
+		s := newSaving(container.Create(b, f.store.cache, f.store.encoders), 0)
+		if s.length, s.layout = size, l; l == nil {
+			s.layout = layout.Bytes()
 		}
 		to = s
 	}
+	err = f.copyBytes(to, size, read)
+	if err == nil {
+		err = to.settle(true)
+	}
+	return to, err
+}
+
+// copyBytes copies size bytes, but not those that are known to be zeros.
+func (f *File) copyBytes(to content, size int64, read reading) error {
 	buf := make([]byte, 4*codec.FrameSize)
-	for off := int64(0); off < size; {
-		p := buf[:min(int64(len(buf)), size-off)]
-		err := f.unchanged(version, func() error {
+	for off := int64(0); ; {
+		var p []byte
+		err := read(func() error {
+			off = dataFrom(f.content, off, size)
+			p = buf[:min(int64(len(buf)), size-off)]
 			_, err := f.content.ReadAt(p, off)
 			return ignoreEOF(err)
 		})
-		if err == nil {
+		if err == nil && len(p) > 0 {
 			_, err = to.WriteAt(p, off)
 		}
 		if err != nil {
-			return to, err
+			return err
 		}
-		off += int64(len(p))
+		if off += int64(len(p)); off >= size {
+			break
+		}
 	}
-	return to, to.settle(true)
+	if to.size() < size {
+		return to.Truncate(size)
+	}
+	return nil
 }
 
 func ignoreEOF(err error) error {
@@ -227,28 +254,29 @@ func ignoreEOF(err error) error {
 }
 
 // compare reads both and fails if they differ: the original is about to go.
-func (f *File) compare(c content, version uint64) error {
-	if c.size() != f.Size() {
-		return fmt.Errorf("the copy has %d bytes", c.size())
-	}
+func (f *File) compare(c content, read reading) error {
 	have, want := make([]byte, codec.FrameSize), make([]byte, codec.FrameSize)
-	for off := int64(0); off < c.size(); off += codec.FrameSize {
-		n := min(codec.FrameSize, c.size()-off)
-		if _, err := c.ReadAt(have[:n], off); ignoreEOF(err) != nil {
-			return err
-		}
-		err := f.unchanged(version, func() error {
+	for off, size := int64(0), c.size(); ; off += codec.FrameSize {
+		var n int64
+		err := read(func() error {
+			if now := f.content.size(); now != size {
+				return fmt.Errorf("the copy has %d bytes, the file %d", size, now)
+			}
+			off = dataFrom(f.content, off, size)
+			n = min(codec.FrameSize, size-off)
 			_, err := f.content.ReadAt(want[:n], off)
 			return ignoreEOF(err)
 		})
-		if err != nil {
+		if err != nil || n == 0 {
+			return err
+		}
+		if _, err := c.ReadAt(have[:n], off); ignoreEOF(err) != nil {
 			return err
 		}
 		if !bytes.Equal(have[:n], want[:n]) {
 			return fmt.Errorf("the copy differs between bytes %d and %d", off, off+n)
 		}
 	}
-	return nil
 }
 
 // exchange lets the sibling with content c take the file's place.
@@ -281,7 +309,7 @@ func (f *File) exchangeLocked(b *sibling, c content) error {
 		return err
 	}
 	dir := b.openDir()
-	replaced, err := b.publish(keyOf(&st))
+	replaced, err := f.letTake(b, keyOf(&st))
 	if err == nil && !replaced {
 		err = errChanged
 	}
@@ -289,12 +317,17 @@ func (f *File) exchangeLocked(b *sibling, c content) error {
 		closeDir(dir)
 		return err
 	}
-	f.store.ids.handOver(f.key, b.key)
 	f.setDir(dir)
 	old := f.backing
 	f.content.close()
 	f.content, f.backing = c, b.backing
-	return old.close()
+	if s, ok := c.(*saving); ok && f.store.durability == DurabilityRename {
+		s.beforeIndex = func() error { return b.backing.sync(false) }
+	}
+	if err := old.close(); err != nil {
+		f.store.log.Warn("closing what was replaced", "file", f.name, "error", err)
+	}
+	return nil
 }
 
 // bloated says whether overwriting has left so many dead bytes that the file
@@ -323,19 +356,16 @@ func (f *File) goPlain() error {
 	if err := f.content.settle(false); err != nil {
 		return err
 	}
-	b, err := f.store.newSibling(f.at, f.backing)
+	rel, ok := f.present()
+	if !ok {
+		return nil
+	}
+	b, err := f.store.newSibling(rel, f.backing)
 	if err != nil {
 		f.store.log.Debug("can't go plain", "file", f.name, "error", err)
 		return nil
 	}
-	c := &plain{backing: b.backing}
-	buf := make([]byte, 4*codec.FrameSize)
-	for off := int64(0); off < f.content.size() && err == nil; off += int64(len(buf)) {
-		p := buf[:min(int64(len(buf)), f.content.size()-off)]
-		if _, err = f.content.ReadAt(p, off); ignoreEOF(err) == nil {
-			_, err = c.WriteAt(p, off)
-		}
-	}
+	c, err := f.copyTo(b.backing, form{}, locked)
 	if err == nil {
 		err = b.backing.sync(false)
 	}

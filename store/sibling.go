@@ -159,8 +159,11 @@ func (b *sibling) publish(old Key) (replaced bool, err error) {
 	return true, nil
 }
 
-// discard removes the sibling's name.
+// discard removes the sibling's name, unless publish or discard did before.
 func (b *sibling) discard() {
+	if b.dirfd < 0 {
+		return
+	}
 	_ = b.root.keepTime(b.dirfd, func() error { return b.root.sys.unlinkat(b.dirfd, b.name, 0) })
 	b.forget()
 }
@@ -170,5 +173,8 @@ func (b *sibling) forget() {
 	_ = b.root.at("unlink", path.Join(pendingDir, b.name), func(dirfd int, base string) error {
 		return b.root.sys.unlinkat(dirfd, base, 0)
 	})
-	_ = unix.Close(b.dirfd)
+	if b.dirfd >= 0 {
+		_ = unix.Close(b.dirfd)
+	}
+	b.dirfd = -1
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -27,8 +28,9 @@ const copyBuffer = 1 << 20
 
 // Pack copies src, a file or a directory, to dst, in a backing directory: what
 // is worth it becomes a container there. dst must not exist. Modes and
-// modification times are kept; symbolic links are copied as links.
-func Pack(src, dst string, o Options, progress Progress) error {
+// modification times are kept; symbolic links are copied as links. When ctx ends,
+// what is not finished is removed, and the error is its cause.
+func Pack(ctx context.Context, src, dst string, o Options, progress Progress) error {
 	if err := absent(dst); err != nil {
 		return err
 	}
@@ -50,11 +52,14 @@ func Pack(src, dst string, o Options, progress Progress) error {
 	if err != nil {
 		return err
 	}
-	p := &packer{s, progress}
+	p := &packer{ctx, s, progress}
 	if st.IsDir() {
 		err = p.tree(src)
 	} else {
 		err = p.file(src, base)
+	}
+	if err != nil {
+		s.Hurry()
 	}
 	return errors.Join(err, s.Close())
 }
@@ -71,6 +76,7 @@ func absent(dst string) error {
 }
 
 type packer struct {
+	ctx      context.Context // of the one call of Pack
 	store    *Store
 	progress Progress
 }
@@ -80,6 +86,9 @@ type packer struct {
 func (p *packer) tree(src string) error {
 	var finish []func() error
 	err := filepath.WalkDir(src, func(name string, d fs.DirEntry, err error) error {
+		if err == nil {
+			err = ended(p.ctx)
+		}
 		if err != nil {
 			return err
 		}
@@ -152,7 +161,7 @@ func (p *packer) file(name, rel string) (err error) {
 		}
 	}()
 	dst := &counted{Writer: io.NewOffsetWriter(f, 0), name: rel, progress: p.progress}
-	if _, err := io.CopyBuffer(dst, struct{ io.Reader }{src}, make([]byte, copyBuffer)); err != nil {
+	if _, err := io.CopyBuffer(dst, until{p.ctx, src}, make([]byte, copyBuffer)); err != nil {
 		return err
 	}
 	if err := f.Seal(); err != nil {
@@ -172,6 +181,27 @@ func ignoreAbsent(err error) error {
 		return nil
 	}
 	return err
+}
+
+// until reads from a Reader until its context ends.
+type until struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (u until) Read(p []byte) (int, error) {
+	if err := ended(u.ctx); err != nil {
+		return 0, err
+	}
+	return u.r.Read(p)
+}
+
+// ended is why ctx ended, or nil.
+func ended(ctx context.Context) error {
+	if ctx.Err() == nil {
+		return nil
+	}
+	return context.Cause(ctx)
 }
 
 // counted tells progress of what is written.

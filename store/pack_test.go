@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -94,7 +95,7 @@ func TestPackAndUnpack(t *testing.T) {
 	src, packed, back := filepath.Join(dir, "src"), filepath.Join(dir, "packed"), filepath.Join(dir, "back")
 	makeTree(t, src)
 	var told int64
-	must(t, Pack(src, packed, Options{}, func(_ string, n int64) { told += n }))
+	must(t, Pack(t.Context(), src, packed, Options{}, func(_ string, n int64) { told += n }))
 	if want := int64(1<<20 + 2 + 350_000); told != want {
 		t.Errorf("the progress adds up to %d, want %d", told, want)
 	}
@@ -104,12 +105,12 @@ func TestPackAndUnpack(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	must(t, x.Close())
-	must(t, Unpack(packed, back, nil))
+	must(t, Unpack(t.Context(), packed, back, nil))
 	compareTrees(t, src, back)
 	// One file each way.
 	one, again := filepath.Join(dir, "one"), filepath.Join(dir, "again")
-	must(t, Pack(filepath.Join(src, "checkpoint-1/model.bin"), one, Options{}, nil))
-	must(t, Unpack(one, again, nil))
+	must(t, Pack(t.Context(), filepath.Join(src, "checkpoint-1/model.bin"), one, Options{}, nil))
+	must(t, Unpack(t.Context(), one, again, nil))
 	a, err := os.ReadFile(filepath.Join(src, "checkpoint-1/model.bin"))
 	must(t, err)
 	b, err := os.ReadFile(again)
@@ -137,8 +138,8 @@ func TestPackRefuses(t *testing.T) {
 	} {
 		must(t, there())
 		for what, err := range map[string]error{
-			"pack": Pack(src, dst, Options{}, nil), "unpack": Unpack(src, dst, nil),
-			"pack a file": Pack(filepath.Join(src, "f"), dst, Options{}, nil),
+			"pack": Pack(t.Context(), src, dst, Options{}, nil), "unpack": Unpack(t.Context(), src, dst, nil),
+			"pack a file": Pack(t.Context(), filepath.Join(src, "f"), dst, Options{}, nil),
 		} {
 			if !errors.Is(err, fs.ErrExist) {
 				t.Errorf("%s over what is there: %v", what, err)
@@ -146,17 +147,17 @@ func TestPackRefuses(t *testing.T) {
 		}
 		must(t, os.RemoveAll(dst))
 	}
-	if err := Pack(filepath.Join(dir, "none"), dst, Options{}, nil); !errors.Is(err, fs.ErrNotExist) {
+	if err := Pack(t.Context(), filepath.Join(dir, "none"), dst, Options{}, nil); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("%v", err)
 	}
 	must(t, unix.Mkfifo(filepath.Join(src, "pipe"), 0o600))
-	if err := Pack(src, dst, Options{}, nil); err == nil || !strings.Contains(err.Error(), "pipe") {
+	if err := Pack(t.Context(), src, dst, Options{}, nil); err == nil || !strings.Contains(err.Error(), "pipe") {
 		t.Errorf("a pipe: %v", err)
 	}
 	must(t, os.RemoveAll(dst))
 	// A damaged or unfinished container is no file to unpack.
 	must(t, os.Remove(filepath.Join(src, "pipe")))
-	must(t, Pack(src, dst, Options{}, nil))
+	must(t, Pack(t.Context(), src, dst, Options{}, nil))
 	b, err := os.ReadFile(filepath.Join(dst, "f"))
 	must(t, err)
 	out := filepath.Join(dir, "out")
@@ -169,12 +170,65 @@ func TestPackRefuses(t *testing.T) {
 		"version": {append(append(bytes.Clone(b[:20]), b[20]^1), b[21:]...), container.ErrDamaged},
 	} {
 		must(t, os.WriteFile(filepath.Join(dst, "f"), c.b, 0o600))
-		if err := Unpack(filepath.Join(dst, "f"), out, nil); !errors.Is(err, c.want) {
+		if err := Unpack(t.Context(), filepath.Join(dst, "f"), out, nil); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v", what, err)
 		}
 		if there(out) || parts(t, dir) > 0 {
 			t.Errorf("%s: something is left", what)
 			_ = os.Remove(out)
+		}
+	}
+}
+
+// TestInterrupted: what ends early leaves no part of a file, and what it has
+// finished is whole.
+func TestInterrupted(t *testing.T) {
+	dir := t.TempDir()
+	src, whole := filepath.Join(dir, "src"), filepath.Join(dir, "whole")
+	must(t, os.Mkdir(src, 0o700))
+	weights := testWeights(t)[:5<<20]
+	for _, name := range []string{"a", "b", "c"} {
+		must(t, os.WriteFile(filepath.Join(src, name), weights, 0o600))
+	}
+	must(t, Pack(t.Context(), src, whole, Options{}, nil))
+	reason := errors.New("the reason")
+	for what, do := range map[string]func(ctx context.Context, dst string, progress Progress) error{
+		"pack": func(ctx context.Context, dst string, progress Progress) error {
+			return Pack(ctx, src, dst, Options{}, progress)
+		},
+		"unpack": func(ctx context.Context, dst string, progress Progress) error {
+			return Unpack(ctx, whole, dst, progress)
+		},
+	} {
+		for after := int64(0); after < 3*int64(len(weights)); after += 3 << 20 {
+			dst := filepath.Join(dir, "dst")
+			ctx, cancel := context.WithCancelCause(t.Context())
+			var told int64
+			err := do(ctx, dst, func(_ string, n int64) {
+				if told += n; told > after {
+					cancel(reason)
+				}
+			})
+			if !errors.Is(err, reason) {
+				t.Errorf("%s, interrupted after %d bytes: %v", what, told, err)
+			}
+			if n := parts(t, dir); n > 0 {
+				t.Errorf("%s left %d parts", what, n)
+			}
+			entries, err := os.ReadDir(dst)
+			must(t, err)
+			for _, e := range entries {
+				if e.Name() == privateDir {
+					continue
+				}
+				x, err := Inspect(filepath.Join(dst, e.Name()))
+				must(t, err)
+				if s := x.Summary(); s.Logical != int64(len(weights)) || s.State == StateUnsealed {
+					t.Errorf("%s left %+v", what, s)
+				}
+				must(t, x.Close())
+			}
+			must(t, os.RemoveAll(dst))
 		}
 	}
 }
@@ -185,8 +239,8 @@ func TestPackLongestName(t *testing.T) {
 	src, name := filepath.Join(dir, "src"), strings.Repeat("n", 255)
 	must(t, os.Mkdir(src, 0o700))
 	must(t, os.WriteFile(filepath.Join(src, name), []byte("content"), 0o600))
-	must(t, Pack(src, filepath.Join(dir, "packed"), Options{}, nil))
-	must(t, Unpack(filepath.Join(dir, "packed"), filepath.Join(dir, "back"), nil))
+	must(t, Pack(t.Context(), src, filepath.Join(dir, "packed"), Options{}, nil))
+	must(t, Unpack(t.Context(), filepath.Join(dir, "packed"), filepath.Join(dir, "back"), nil))
 	compareTrees(t, src, filepath.Join(dir, "back"))
 }
 
@@ -198,7 +252,7 @@ func TestUnpackLeavesLeftovers(t *testing.T) {
 	must(t, os.Mkdir(packed, 0o700))
 	must(t, os.WriteFile(filepath.Join(packed, "f"), []byte("the old content"), 0o600))
 	abandon(t, packed, "f", "")
-	must(t, Unpack(packed, back, nil))
+	must(t, Unpack(t.Context(), packed, back, nil))
 	entries, err := os.ReadDir(back)
 	must(t, err)
 	if len(entries) != 1 {
@@ -212,7 +266,7 @@ func TestUnpackSpecialFiles(t *testing.T) {
 	packed := filepath.Join(dir, "packed")
 	must(t, os.Mkdir(packed, 0o700))
 	must(t, unix.Mkfifo(filepath.Join(packed, "pipe"), 0o600))
-	if err := Unpack(packed, filepath.Join(dir, "back"), nil); err == nil {
+	if err := Unpack(t.Context(), packed, filepath.Join(dir, "back"), nil); err == nil {
 		t.Error("nothing is said")
 	}
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -15,8 +16,9 @@ import (
 
 // Unpack copies src, a file or a directory in a backing directory, to dst as
 // plain files. dst must not exist. Every byte from a container is checked; the
-// first damaged frame ends it with an error that names it.
-func Unpack(src, dst string, progress Progress) error {
+// first damaged frame ends it with an error that names it. When ctx ends, what is
+// not finished is removed, and the error is its cause.
+func Unpack(ctx context.Context, src, dst string, progress Progress) error {
 	if err := absent(dst); err != nil {
 		return err
 	}
@@ -25,10 +27,13 @@ func Unpack(src, dst string, progress Progress) error {
 		return err
 	}
 	if !st.IsDir() {
-		return unpackFile(src, dst, st, progress)
+		return unpackFile(ctx, src, dst, st, progress)
 	}
 	var finish []func() error
 	err = filepath.WalkDir(src, func(name string, d fs.DirEntry, err error) error {
+		if err == nil {
+			err = ended(ctx)
+		}
 		if err != nil {
 			return err
 		}
@@ -58,7 +63,7 @@ func Unpack(src, dst string, progress Progress) error {
 			}
 			return os.Symlink(target, to)
 		case d.Type().IsRegular():
-			return unpackFile(name, to, st, progress)
+			return unpackFile(ctx, name, to, st, progress)
 		}
 		return fmt.Errorf("%s: neither a file, a directory nor a symbolic link: remove it or unpack the rest by name", name)
 	})
@@ -68,7 +73,7 @@ func Unpack(src, dst string, progress Progress) error {
 	return err
 }
 
-func unpackFile(src, dst string, st fs.FileInfo, progress Progress) (err error) {
+func unpackFile(ctx context.Context, src, dst string, st fs.FileInfo, progress Progress) (err error) {
 	r, size, closeSrc, err := openLogical(src)
 	if err != nil {
 		return err
@@ -88,7 +93,7 @@ func unpackFile(src, dst string, st fs.FileInfo, progress Progress) (err error) 
 		}
 	}()
 	to := &counted{Writer: f, name: path.Base(src), progress: progress}
-	if _, err := io.CopyBuffer(to, struct{ io.Reader }{io.NewSectionReader(r, 0, size)}, make([]byte, copyBuffer)); err != nil {
+	if _, err := io.CopyBuffer(to, until{ctx, io.NewSectionReader(r, 0, size)}, make([]byte, copyBuffer)); err != nil {
 		return fmt.Errorf("%s: %w", src, err)
 	}
 	if err := f.Sync(); err != nil {

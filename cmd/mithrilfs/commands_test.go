@@ -8,7 +8,9 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/mithrilfs/mithrilfs/store"
 )
@@ -374,6 +376,41 @@ func TestHelp(t *testing.T) {
 	for _, shell := range []string{"bash", "zsh", "fish"} {
 		if out := succeed(t, "completion", shell); !strings.Contains(out, "mithrilfs") {
 			t.Errorf("no completion for %s", shell)
+		}
+	}
+}
+
+// TestInterrupt: a signal ends pack and unpack, which take away what is not
+// complete.
+func TestInterrupt(t *testing.T) {
+	t.Chdir(t.TempDir())
+	write(t, "large", nil)
+	if err := os.Truncate("large", 1<<40); err != nil { // of holes, so that it takes no space but much time
+		t.Fatal(err)
+	}
+	for _, command := range []string{"pack", "unpack"} {
+		done := make(chan outcome, 1)
+		go func() { done <- invoke(t, command, "large", "copy") }()
+		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+			parts, err := filepath.Glob(".mithrilfs-part*")
+			if err != nil || time.Now().After(deadline) {
+				t.Fatalf("%s makes no part: %v", command, err)
+			}
+			if len(parts) > 0 {
+				break
+			}
+		}
+		if err := syscall.Kill(os.Getpid(), syscall.SIGINT); err != nil {
+			t.Fatal(err)
+		}
+		o := <-done
+		if o.code != exitFailed || !strings.Contains(o.stderr, "interrupt") {
+			t.Errorf("%s: code %d: %s", command, o.code, o.stderr)
+		}
+		for _, pattern := range []string{".mithrilfs-part*", "copy"} {
+			if left, err := filepath.Glob(pattern); err != nil || len(left) > 0 {
+				t.Errorf("%s left %v %v", command, left, err)
+			}
 		}
 	}
 }

@@ -17,8 +17,8 @@ store it: files that hold tensors become containers, all else stays as it is. Mo
 and modification times are kept, symbolic links are copied as links. DST must not
 exist yet. SRC stays.
 
-A file gets its name when it is complete and durable; until then its name ends in
-.mithrilfs-part.`,
+A file gets its name when it is complete and durable; until then its name begins
+with .mithrilfs-part. Interrupted, it removes what is not complete.`,
 		Example: `  mithrilfs pack model.safetensors packed.safetensors
   mithrilfs pack run42 run42.packed && mithrilfs verify run42.packed`,
 		Args: cobra.ExactArgs(2),
@@ -36,8 +36,10 @@ func (a *app) pack(src, dst string) error {
 	if err != nil {
 		return err
 	}
+	ctx, stop := untilInterrupted()
+	defer stop()
 	p := newProgress(a.stderr, size)
-	err = store.Pack(src, dst, store.Options{}, p.add)
+	err = store.Pack(ctx, src, dst, store.Options{}, p.add)
 	p.clear()
 	if err != nil {
 		return err

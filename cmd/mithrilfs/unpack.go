@@ -16,8 +16,8 @@ func (a *app) unpackCommand() *cobra.Command {
 file as it was before it was stored. Every frame is checked; the first damaged one
 ends it with a message that names it. DST must not exist yet. SRC stays.
 
-A file gets its name when it is complete and durable; until then its name ends in
-.mithrilfs-part.`,
+A file gets its name when it is complete and durable; until then its name begins
+with .mithrilfs-part. Interrupted, it removes what is not complete.`,
 		Example: `  mithrilfs unpack packed.safetensors model.safetensors
   mithrilfs unpack run42.packed run42`,
 		Args: cobra.ExactArgs(2),
@@ -28,8 +28,10 @@ A file gets its name when it is complete and durable; until then its name ends i
 }
 
 func (a *app) unpack(src, dst string) error {
+	ctx, stop := untilInterrupted()
+	defer stop()
 	p := newProgress(a.stderr, 0)
-	err := store.Unpack(src, dst, p.add)
+	err := store.Unpack(ctx, src, dst, p.add)
 	p.clear()
 	if err != nil {
 		return err

@@ -41,8 +41,9 @@ var flagBits = map[string]int{
 	"TRUNC": unix.O_TRUNC, "APPEND": unix.O_APPEND, "SYNC": unix.O_SYNC, "DSYNC": unix.O_DSYNC,
 	"DIRECTORY": unix.O_DIRECTORY, "NOFOLLOW": unix.O_NOFOLLOW, "NOATIME": unix.O_NOATIME,
 	"NOREPLACE": unix.RENAME_NOREPLACE, "EXCHANGE": unix.RENAME_EXCHANGE,
-	"KEEP_SIZE": unix.FALLOC_FL_KEEP_SIZE,
-	"SHARED":    unix.MAP_SHARED, "PRIVATE": unix.MAP_PRIVATE, "READ": unix.PROT_READ, "WRITE": unix.PROT_WRITE,
+	"KEEP_SIZE": unix.FALLOC_FL_KEEP_SIZE, "PUNCH_HOLE": unix.FALLOC_FL_PUNCH_HOLE, "ZERO_RANGE": unix.FALLOC_FL_ZERO_RANGE,
+	"COLLAPSE_RANGE": unix.FALLOC_FL_COLLAPSE_RANGE, "INSERT_RANGE": unix.FALLOC_FL_INSERT_RANGE,
+	"SHARED": unix.MAP_SHARED, "PRIVATE": unix.MAP_PRIVATE, "READ": unix.PROT_READ, "WRITE": unix.PROT_WRITE,
 	"SH": unix.LOCK_SH, "EX": unix.LOCK_EX, "UN": unix.LOCK_UN, "NB": unix.LOCK_NB,
 	"SYMLINK_FOLLOW": unix.AT_SYMLINK_FOLLOW,
 }
@@ -213,6 +214,12 @@ var choices = []struct {
 		return op{Op: "mkdir", Path: g.dirName(), Mode: pick[uint32](g, 0o755, 0o700, 0o1777, 0o2775)}
 	}},
 	{5, func(g *generator) op { return op{Op: "mkfifo", Path: g.fresh(), Mode: 0o640} }},
+	{3, func(g *generator) op {
+		return op{Op: "mknod", Path: g.fresh(), Mode: pick[uint32](g, unix.S_IFSOCK, unix.S_IFREG) | 0o600}
+	}},
+	{4, func(g *generator) op { // a file that is open, or a directory, is about to lose its name
+		return op{Op: "open", Slot: g.r.IntN(diffSlots), Path: g.dirOrAny(), Flags: "RDONLY"}
+	}},
 	{15, func(g *generator) op { return op{Op: "chmod", Path: g.any(), Mode: g.mode()} }},
 	{8, func(g *generator) op { return op{Op: "fchmod", Slot: g.slot().slot, Mode: g.mode()} }},
 	{8, func(g *generator) op {
@@ -230,6 +237,7 @@ var choices = []struct {
 		return op{Op: "getxattr", Path: g.any(), To: g.attribute(), N: pick(g, 0, 10, 4096)}
 	}},
 	{3, func(g *generator) op { return op{Op: "fgetxattr", Slot: g.slot().slot, To: g.attribute(), N: 4096} }},
+	{3, func(g *generator) op { return op{Op: "listxattr", Path: g.any(), N: pick(g, 0, 10, 4096)} }},
 	{5, func(g *generator) op { return op{Op: "removexattr", Path: g.any(), To: g.attribute()} }},
 	{20, func(g *generator) op { return op{Op: "dupclose", Slot: g.slot().slot} }},
 	{10, func(g *generator) op { return op{Op: "dup", Slot: g.slot().slot, Slot2: g.r.IntN(diffSlots)} }},
@@ -252,6 +260,13 @@ var choices = []struct {
 		s := g.slot()
 		return op{Op: "fallocate", Slot: s.slot, Off: min(g.offset(s.size), 3<<20), N: g.length(), Flags: pick(g, "", "", "KEEP_SIZE")}
 	}},
+	{6, func(g *generator) op {
+		s := g.slot()
+		return op{Op: "refusedfallocate", Slot: s.slot, Off: g.offset(s.size) &^ 4095, N: 4096 * (1 + g.r.IntN(8)),
+			Flags: pick(g, "PUNCH_HOLE|KEEP_SIZE", "ZERO_RANGE", "ZERO_RANGE|KEEP_SIZE", "COLLAPSE_RANGE", "INSERT_RANGE")}
+	}},
+	{3, func(g *generator) op { return op{Op: "tmpfile", Path: g.dirOrAny(), Mode: 0o600} }},
+	{4, func(g *generator) op { return op{Op: "clone", Slot: g.slot().slot, Slot2: g.slot().slot} }},
 	{15, func(g *generator) op {
 		from, to := g.slot(), g.slot()
 		return op{Op: "copyrange", Slot: from.slot, Off: g.offset(from.size), Slot2: to.slot, Off2: g.offset(to.size), N: g.length()}

@@ -21,6 +21,7 @@ import (
 // side is one of the two directories, with what is open in it.
 type side struct {
 	root  string
+	ext4  bool
 	slots [diffSlots]int
 	maps  [diffMaps][]byte
 	buf   []byte
@@ -236,6 +237,10 @@ func (s *side) doData(c corpora, o *op, fd int, p string) (outcome, bool) {
 		err = withOpen(p, unix.O_RDONLY|unix.O_DIRECTORY, unix.Fsync)
 	case "fallocate":
 		err = unix.Fallocate(fd, uint32(o.bits()), o.Off, int64(o.N))
+	case "refusedfallocate":
+		err = s.refused(fd, unix.EOPNOTSUPP, func() error { return unix.Fallocate(fd, uint32(o.bits()), o.Off, int64(o.N)) })
+	case "clone":
+		err = unix.IoctlFileClone(s.slots[o.Slot2], fd)
 	case "copyrange":
 		n := int64(o.N)
 		if size, same := sameFile(fd, s.slots[o.Slot2]); same {
@@ -257,6 +262,25 @@ func (s *side) doData(c corpora, o *op, fd int, p string) (outcome, bool) {
 		return outcome{}, false
 	}
 	return outcome{n: int64(n), err: err}, true
+}
+
+// refused plays what a mount refuses, with the errno why, and ext4 may not: there
+// it is not played. On what is no regular file open for writing, any errno will do.
+func (s *side) refused(fd int, why unix.Errno, do func() error) error {
+	if s.ext4 {
+		return nil
+	}
+	err := do()
+	var st unix.Stat_t
+	flags, flagsErr := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	writable := flagsErr == nil && flags&unix.O_ACCMODE != unix.O_RDONLY && flags&unix.O_APPEND == 0
+	if unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && writable && err != why {
+		return fmt.Errorf("it is not refused: %v", err)
+	}
+	if err == nil {
+		return errors.New("it is not refused")
+	}
+	return nil
 }
 
 // seekExtent looks for data or a hole. Where that is differs between
@@ -430,6 +454,15 @@ func (s *side) doName(_ corpora, o *op, _ int, p string) (outcome, bool) {
 		err = unix.Mkdir(p, o.Mode)
 	case "mkfifo":
 		err = unix.Mkfifo(p, o.Mode)
+	case "mknod":
+		err = unix.Mknod(p, o.Mode, o.N)
+	case "tmpfile":
+		if !s.ext4 {
+			fd, err := unix.Open(p, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, o.Mode)
+			if err == nil {
+				return outcome{err: errors.Join(errors.New("it is not refused"), unix.Close(fd))}, true
+			}
+		}
 	default:
 		return outcome{}, false
 	}
@@ -465,6 +498,9 @@ func (s *side) doMetadata(c corpora, o *op, fd int, p string) (outcome, bool) {
 		return outcome{n: int64(n), err: err, data: s.buf[:max(n, 0)]}, true
 	case "removexattr":
 		err = unix.Lremovexattr(p, o.To)
+	case "listxattr":
+		n, err = unix.Llistxattr(p, s.buf[:o.N])
+		return outcome{n: int64(n), err: err, data: s.buf[:max(0, min(n, o.N))]}, true
 	default:
 		return outcome{}, false
 	}

@@ -17,7 +17,7 @@ type entry struct {
 	stat   unix.Stat_t
 	listed listed
 	target string            // of a symbolic link
-	attrs  map[string]string // extended attributes of users
+	attrs  map[string]string // extended attributes
 }
 
 // attribute is something that stat tells of a file.
@@ -106,13 +106,10 @@ func (s *side) entry(rel string) (*entry, error) {
 	buf := make([]byte, 4096)
 	n, err := unix.Llistxattr(p, buf)
 	if err != nil {
-		if e.stat.Mode&unix.S_IFMT == unix.S_IFLNK {
-			return e, nil // no user's attributes there
-		}
 		return nil, fmt.Errorf("listxattr: %w", err)
 	}
 	for name := range strings.SplitSeq(string(buf[:n]), "\x00") {
-		if !strings.HasPrefix(name, "user.") {
+		if !strings.HasPrefix(name, "user.") && !strings.HasPrefix(name, "trusted.") {
 			continue
 		}
 		value := make([]byte, 4096)

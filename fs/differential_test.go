@@ -178,6 +178,7 @@ func newSession(t *testing.T, c corpora) *session {
 		must(t, os.Mkdir(filepath.Join(dir, name), 0o755))
 	}
 	x.ext4, x.mount = newSide(filepath.Join(dir, "ext4")), newSide(filepath.Join(dir, "mount"))
+	x.ext4.ext4 = true
 	// Modes are as they are asked for.
 	old := unix.Umask(0)
 	t.Cleanup(func() { unix.Umask(old) })

@@ -8,8 +8,9 @@ import "errors"
 var (
 	// ErrHidden: the name is one that the store keeps for itself.
 	ErrHidden = errors.New("the name is reserved for mithrilfs")
-	// ErrMagic: the write would make a plain file begin as a container does.
-	ErrMagic = errors.New("a plain file can't be edited to begin like a container: write the whole file anew")
+	// ErrMagic: the change would make a plain file look like a container, and it
+	// could not be made one.
+	ErrMagic = errors.New("a plain file can't be edited to begin or end like a container, and no file to convert it can be made beside it")
 	// ErrInUse: another process serves the directory for writing.
 	ErrInUse = errors.New("the directory is in use by another mithrilfs: unmount it there, or wait until that command is done")
 	// ErrUnsealed: the container holds only the beginning of what was written.

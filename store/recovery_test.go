@@ -131,19 +131,50 @@ func recoverOwn(t *testing.T, rel string) {
 	}
 }
 
-// TestRecoveryAfterMove: a directory that was renamed while a file in it was
-// being replaced.
+// TestRecoveryAfterMove: a directory that was renamed, or worse, while a file in
+// it was being replaced.
 func TestRecoveryAfterMove(t *testing.T) {
-	dir := t.TempDir()
-	must(t, os.MkdirAll(filepath.Join(dir, "tmp-checkpoint"), 0o700))
-	must(t, os.WriteFile(filepath.Join(dir, "tmp-checkpoint/f"), []byte("the old content"), 0o600))
-	sibling, note := abandon(t, dir, "tmp-checkpoint/f", "")
-	must(t, os.Rename(filepath.Join(dir, "tmp-checkpoint"), filepath.Join(dir, "checkpoint-1")))
-	s, err := Open(dir, Options{})
-	must(t, err)
-	must(t, s.Close())
-	if there(filepath.Join(dir, "checkpoint-1", filepath.Base(sibling))) || there(note) {
-		t.Error("it is left behind")
+	for _, c := range []struct {
+		name string
+		move func(dir string) error
+		now  string // where the directory is
+	}{
+		{"renamed", func(dir string) error {
+			return os.Rename(filepath.Join(dir, "tmp-checkpoint"), filepath.Join(dir, "checkpoint-1"))
+		}, "checkpoint-1"},
+		{"renamed, and another has its name", func(dir string) error {
+			return errors.Join(os.Rename(filepath.Join(dir, "tmp-checkpoint"), filepath.Join(dir, "checkpoint-1")),
+				os.Mkdir(filepath.Join(dir, "tmp-checkpoint"), 0o700))
+		}, "checkpoint-1"},
+		{"moved far", func(dir string) error {
+			return errors.Join(os.MkdirAll(filepath.Join(dir, "a/b/c"), 0o700),
+				os.Rename(filepath.Join(dir, "tmp-checkpoint"), filepath.Join(dir, "a/b/c/d")))
+		}, "a/b/c/d"},
+		{"a file has its name", func(dir string) error {
+			return errors.Join(os.Rename(filepath.Join(dir, "tmp-checkpoint"), filepath.Join(dir, "checkpoint-1")),
+				os.WriteFile(filepath.Join(dir, "tmp-checkpoint"), nil, 0o600))
+		}, "checkpoint-1"},
+		{"removed", func(dir string) error { return os.RemoveAll(filepath.Join(dir, "tmp-checkpoint")) }, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			must(t, os.MkdirAll(filepath.Join(dir, "tmp-checkpoint"), 0o700))
+			must(t, os.WriteFile(filepath.Join(dir, "tmp-checkpoint/f"), []byte("the old content"), 0o600))
+			sibling, note := abandon(t, dir, "tmp-checkpoint/f", "")
+			must(t, c.move(dir))
+			s, err := Open(dir, Options{})
+			must(t, err)
+			must(t, s.Close())
+			if there(filepath.Join(dir, c.now, filepath.Base(sibling))) || there(note) {
+				t.Error("it is left behind")
+			}
+			if c.now == "" {
+				return
+			}
+			if b, err := os.ReadFile(filepath.Join(dir, c.now, "f")); err != nil || string(b) != "the old content" {
+				t.Errorf("%q %v", b, err)
+			}
+		})
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // floats are n numbers of which a container takes less than their size.
@@ -78,4 +80,68 @@ func TestStoringAnewBesideWriters(t *testing.T) {
 	if len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
+}
+
+// TestAppendingReadsNothing: who appends to a large log and closes it, again and
+// again, does not make the store look at its beginning each time.
+func TestAppendingReadsNothing(t *testing.T) {
+	x := &faulty{nth: -1}
+	s, err := Open(t.TempDir(), Options{sys: x})
+	must(t, err)
+	line := bytes.Repeat([]byte("step 12 loss 2.31\n"), 100)
+	appendTo := func(at int64) int64 {
+		f, err := s.Open("log", Write)
+		must(t, err)
+		x.mu.Lock()
+		x.count, x.armed = make(map[string]int), true
+		x.mu.Unlock()
+		_, err = f.WriteAt(line, at)
+		must(t, err)
+		must(t, f.Release(true))
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		x.armed = false
+		return int64(x.count["pread"])
+	}
+	f, err := s.Create("log", 0o600, Caller{})
+	must(t, err)
+	_, err = f.WriteAt(bytes.Repeat(line, 1000), 0)
+	must(t, err)
+	must(t, f.Release(true))
+	size := int64(1000 * len(line))
+	if n := appendTo(size); n > 0 {
+		t.Errorf("%d reads", n)
+	}
+	if n := appendTo(1000); n == 0 {
+		t.Error("an edit of its beginning is not looked at")
+	}
+	must(t, s.Close())
+}
+
+// TestAttributesRemovedMeanwhile: an attribute that a client removes while the
+// file is being stored anew does not come back.
+func TestAttributesRemovedMeanwhile(t *testing.T) {
+	s, err := Open(t.TempDir(), Options{})
+	must(t, err)
+	defer func() { must(t, s.Close()) }()
+	f, err := s.Create("f", 0o600, Caller{})
+	must(t, err)
+	_, err = f.WriteAt(floats(1, 100_000), 0)
+	must(t, err)
+	must(t, s.Setxattr("f", f.Key(), "user.a", []byte("value"), 0))
+	b, err := s.newSibling("f", f.backing)
+	must(t, err)
+	c, err := f.copyTo(b.backing, form{container: true}, locked)
+	must(t, err)
+	must(t, s.Removexattr("f", f.Key(), "user.a"))
+	must(t, s.Setxattr("f", f.Key(), "user.b", []byte("value"), 0))
+	must(t, f.exchange(b, c, f.version))
+	names := make([]byte, 100)
+	if n, err := s.Listxattr("f", f.Key(), names); err != nil || string(names[:n]) != "user.b\x00" {
+		t.Errorf("%q %v", names[:n], err)
+	}
+	if _, err := unix.Fgetxattr(f.backing.fd(), markName, nil); err != nil {
+		t.Errorf("the mark is gone: %v", err)
+	}
+	must(t, f.Release(true))
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -107,23 +108,26 @@ func copyMetadata(from, to *backing) error {
 	return unix.Fchmod(to.fd(), uint32(st.Mode)&0o7777)
 }
 
+// copyXattrs makes the attributes of to those of from, but for the mark, of which
+// each has its own.
 func copyXattrs(from, to int) error {
-	size, err := unix.Flistxattr(from, nil)
-	if errors.Is(err, unix.ENOTSUP) || err == nil && size == 0 {
-		return nil
-	}
+	names, err := xattrNames(from)
 	if err != nil {
-		return fmt.Errorf("listxattr: %w", err)
+		return err
 	}
-	names := make([]byte, size)
-	size, err = unix.Flistxattr(from, names)
+	old, err := xattrNames(to)
 	if err != nil {
-		return fmt.Errorf("listxattr: %w", err)
+		return err
 	}
-	for name := range strings.SplitSeq(strings.TrimSuffix(string(names[:size]), "\x00"), "\x00") {
-		if name == markName {
-			continue // the copy has its own
+	for _, name := range old {
+		if slices.Contains(names, name) {
+			continue
 		}
+		if err := unix.Fremovexattr(to, name); err != nil {
+			return fmt.Errorf("removexattr %s: %w", name, err)
+		}
+	}
+	for _, name := range names {
 		value := make([]byte, 64<<10) // the kernel's limit
 		n, err := unix.Fgetxattr(from, name, value)
 		if err != nil {
@@ -134,6 +138,19 @@ func copyXattrs(from, to int) error {
 		}
 	}
 	return nil
+}
+
+// xattrNames lists the attributes of an open file, without the mark.
+func xattrNames(fd int) ([]string, error) {
+	names := make([]byte, xattrListMax)
+	size, err := unix.Flistxattr(fd, names)
+	if errors.Is(err, unix.ENOTSUP) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listxattr: %w", err)
+	}
+	return strings.FieldsFunc(string(visibleXattrs(names[:size])), func(r rune) bool { return r == 0 }), nil
 }
 
 // publish puts the sibling in the place of the file with key old. If that file

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -64,12 +65,12 @@ func conversions(t testing.TB) []conversion {
 			return errors.Join(write(whole[:n], int64(len(text)))(f), write(whole[n:], int64(len(text)+n))(f))
 		}},
 		{name: "its end, cut", old: append(append(bytes.Clone(text), whole...), 1), want: append(bytes.Clone(text), whole...),
-			edit: func(f *File) error { return f.Truncate(int64(len(text) + len(whole))) }},
-		{name: "a short one grows", old: head[:13], edit: func(f *File) error { return f.Truncate(1000) },
+			edit: func(f *File) error { return f.Truncate(context.Background(), int64(len(text)+len(whole))) }},
+		{name: "a short one grows", old: head[:13], edit: func(f *File) error { return f.Truncate(context.Background(), 1000) },
 			want: append(bytes.Clone(head[:13]), make([]byte, 987)...)},
 		{name: "a short one is written behind", old: head[:13], edit: write(text[:50], 500),
 			want: append(append(bytes.Clone(head[:13]), make([]byte, 487)...), text[:50]...)},
-		{name: "a short one gets space", old: head[:13], edit: func(f *File) error { return f.Allocate(0, 1000, false) },
+		{name: "a short one gets space", old: head[:13], edit: func(f *File) error { return f.Allocate(context.Background(), 0, 1000, false) },
 			want: append(bytes.Clone(head[:13]), make([]byte, 987)...)},
 		{name: "several names", old: text, prepare: linked, edit: write(head, 0), want: begun},
 		{name: "several names, its end", old: text, prepare: linked, edit: write(whole, int64(len(text))),
@@ -83,7 +84,7 @@ func conversions(t testing.TB) []conversion {
 			f.mu.Lock()
 			err := f.empty("f")
 			f.mu.Unlock()
-			return errors.Join(err, write(text, 0)(f), f.Flush(), write(text[:1<<10], 2<<20)(f), f.Truncate(int64(len(text))), write(head, 0)(f))
+			return errors.Join(err, write(text, 0)(f), f.Flush(), write(text[:1<<10], 2<<20)(f), f.Truncate(context.Background(), int64(len(text))), write(head, 0)(f))
 		}},
 		{name: "synced while it was short", want: begun, edit: func(f *File) error {
 			return errors.Join(write(text, 0)(f), f.Sync(true), write(head, 0)(f), f.Sync(true))
@@ -105,7 +106,7 @@ func (c *conversion) begin(t testing.TB, sys system) (*Store, *File) {
 	}
 	s, err := Open(dir, Options{Workers: 1, sys: sys})
 	must(t, err)
-	f, err := s.Open("f", Write)
+	f, err := s.Open(context.Background(), "f", Write)
 	must(t, err)
 	if c.meanwhile != nil {
 		must(t, c.meanwhile(s, f))

@@ -90,7 +90,7 @@ func TestAppendingReadsNothing(t *testing.T) {
 	must(t, err)
 	line := bytes.Repeat([]byte("step 12 loss 2.31\n"), 100)
 	appendTo := func(at int64) int64 {
-		f, err := s.Open("log", Write)
+		f, err := s.Open(context.Background(), "log", Write)
 		must(t, err)
 		x.mu.Lock()
 		x.count, x.armed = make(map[string]int), true

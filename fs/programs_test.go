@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -218,13 +219,16 @@ func TestSQLite(t *testing.T) {
 				out, err := cmd.StdoutPipe()
 				must(t, err)
 				must(t, cmd.Start())
-				time.AfterFunc(300*time.Millisecond+rand.N(400*time.Millisecond), func() { _ = cmd.Process.Kill() })
+				kill := sync.OnceFunc(func() { // some time after the first commit
+					time.AfterFunc(rand.N(500*time.Millisecond), func() { _ = cmd.Process.Kill() })
+				})
 				for r := bufio.NewReader(out); ; {
 					line, err := r.ReadString('\n')
 					if errors.Is(err, io.EOF) {
 						break
 					}
 					must(t, err)
+					kill()
 					_, err = fmt.Sscan(line, &last)
 					must(t, err)
 				}

@@ -8,8 +8,8 @@ import "fmt"
 type DType uint8
 
 // The element types. Unsigned integers are coded as the signed ones of their
-// width, complex numbers as the floats that they consist of, and all that is
-// not numbers as Bytes.
+// width, those of one byte as Bytes, complex numbers as the floats that they
+// consist of, and all that is not numbers as Bytes.
 const (
 	Bytes DType = 0 // bytes of no known structure
 	F8    DType = 1 // floats of one byte, such as F8_E4M3 and F8_E5M2

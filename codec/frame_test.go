@@ -467,7 +467,7 @@ func sevenBits(n int) []byte {
 // nothing once they are warm.
 func TestNoAllocations(t *testing.T) {
 	if raceEnabled {
-		t.Skip("the race detector allocates")
+		t.Skip("SKIPPED: the race detector allocates")
 	}
 	for _, d := range allDTypes {
 		for _, k := range kinds {

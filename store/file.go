@@ -196,6 +196,9 @@ func (f *File) touch() {
 func (f *File) decide(h *head) error {
 	w := container.Create(f.backing, f.store.cache, f.store.encoders)
 	s := newSaving(w, 0)
+	if f.store.durability == DurabilityRename {
+		s.beforeIndex = f.syncPromised
+	}
 	s.length = h.length
 	s.layout = h.choose(&arriving{s, h})
 	promised := f.synced && h.through
@@ -362,6 +365,15 @@ func (f *File) lostError() error {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	return f.fail("sync", f.lost)
+}
+
+// syncPromised makes the frames of a new file durable before its index, if an
+// fsync has promised some of them. The caller holds mu.
+func (f *File) syncPromised() error {
+	if !f.synced {
+		return nil
+	}
+	return f.syncBacking(false)
 }
 
 // syncBacking fails for ever once it has failed: the kernel reports lost pages

@@ -20,7 +20,8 @@ type saving struct {
 
 	// beforeIndex makes an edit of a sealed file durable before the index says
 	// that it is there: else a power cut could leave an index without its frames,
-	// and the older ones lost. nil for a new file, which has nothing to lose.
+	// and the older ones lost. A new file has something to lose once an fsync has
+	// promised a part of it. nil: clients see to all that themselves.
 	beforeIndex func() error
 
 	dead       int64 // roughly: bytes overwritten since the file was opened

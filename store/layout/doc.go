@@ -4,6 +4,6 @@
 //
 // Detect looks at a file's first bytes and returns a Layout, or nil for a file
 // that is better stored as it is. A Layout answers for any offset which Region
-// holds it. Each format has a file of its own; numbers.go is for data of no
-// known format.
+// holds it. Each format has a file of its own (torch's are torch*.go and pickle.go);
+// numbers.go is for data of no known format.
 package layout

@@ -40,6 +40,7 @@ const (
 type torchFile struct {
 	src    Source
 	head   []byte // the first bytes, while only Detect has them
+	seen   int64  // the most that had arrived: src may be gone when all is told apart
 	format string
 
 	pos     int64 // everything before is told apart
@@ -84,8 +85,8 @@ func (t *torchFile) Tensors() []Tensor {
 	if t.state != nil {
 		list = append(list[:len(list):len(list)], t.state.table(t.prefix())...)
 	}
-	arrived := t.src.Arrived()
-	n := sort.Search(len(list), func(i int) bool { return list[i].End > arrived })
+	t.arrived()
+	n := sort.Search(len(list), func(i int) bool { return list[i].End > t.seen })
 	return list[:n]
 }
 
@@ -137,7 +138,10 @@ func (t *torchFile) fail(err error) {
 }
 
 // arrived is how many bytes can be read.
-func (t *torchFile) arrived() int64 { return max(int64(len(t.head)), t.src.Arrived()) }
+func (t *torchFile) arrived() int64 {
+	t.seen = max(t.seen, t.src.Arrived())
+	return max(t.seen, int64(len(t.head)))
+}
 
 // peek returns the n bytes at pos, until the next call. The error is ErrMore if
 // they have not arrived.

@@ -48,14 +48,14 @@ type pickledKind uint8
 
 const (
 	pickledOther   pickledKind = iota // anything of no further interest
-	pickledFalse                      //
+	pickledFalse                      // False
 	pickledInt                        // n
 	pickledDigits                     // a string: the decimal digits of n
 	pickledText                       // a string: n is its place in state.text
 	pickledTag                        // the string "storage"
-	pickledGlobal                     // n is a global…, dtype goes with it
+	pickledGlobal                     // n is one of the globals below, of type dtype
 	pickledTuple                      // tuple
-	pickledStorage                    // n is its index in state.storages
+	pickledStorage                    // of type dtype; n is its index in state.storages
 	pickledTensor                     // n is its node in state.nodes, 0 if it has none
 	pickledDict                       // n likewise
 	pickledList                       // n likewise

@@ -112,6 +112,73 @@ func TestTorchRegions(t *testing.T) {
 	}
 }
 
+// TestTorchKnown: what was numbers when a file was written is so when it is
+// edited.
+func TestTorchKnown(t *testing.T) {
+	for name := range torchTruth(t) {
+		l, regions := arrive(t, torchFixture(t, name), 1<<20)
+		if l == nil {
+			continue // protocol4.pt
+		}
+		known := Known(l.Format(), l.Tensors())
+		for _, r := range regions {
+			i := slices.IndexFunc(l.Tensors(), func(x Tensor) bool { return x.Begin == r.Begin })
+			if name == "big_endian.pt" || i < 0 || r.DType == codec.Bytes {
+				continue
+			}
+			if k, err := known.Region(r.Begin); err != nil || k.Begin != r.Begin || k.DType != r.DType {
+				t.Errorf("%s: %+v was written, %+v is known: %v", name, r, k, err)
+			}
+		}
+	}
+}
+
+// TestTorchBigEndian: numbers of the other byte order are bytes.
+func TestTorchBigEndian(t *testing.T) {
+	legacy := torchFixture(t, "optimizer.legacy.pt")
+	at := bytes.Index(legacy, []byte("little_endian")) + len("little_endian")
+	at += bytes.IndexByte(legacy[at:], 0x88)
+	legacy[at] = 0x89
+	for _, data := range [][]byte{legacy, torchFixture(t, "big_endian.pt")} {
+		l, regions := arrive(t, data, 1<<20)
+		if l == nil || l.Problem() != nil || len(l.Tensors()) != 18 {
+			t.Fatalf("%v", l)
+		}
+		for _, r := range regions {
+			if r.DType != codec.Bytes {
+				t.Errorf("%s: %+v", l.Format(), r)
+			}
+		}
+	}
+}
+
+// TestZipDescribes: descriptors are of two lengths, and the bytes after them
+// decide which.
+func TestZipDescribes(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		b    string
+		size int64
+		want int
+	}{
+		{"short", "PK\x07\x08crc!\x05\x00\x00\x00\x05\x00\x00\x00PK\x03\x04", 5, 16},
+		{"short, of another size", "PK\x07\x08crc!\x05\x00\x00\x00\x05\x00\x00\x00PK\x03\x04", 6, 0},
+		{"short, before nothing of the zip", "PK\x07\x08crc!\x05\x00\x00\x00\x05\x00\x00\x00ABCD", 5, 0},
+		{"long", "PK\x07\x08crc!\x05\x00\x00\x00\x00\x00\x00\x00\x05\x00\x00\x00\x00\x00\x00\x00PK\x03\x04", 5, 24},
+		{"long, of nothing", "PK\x07\x08crc!\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00PK\x03\x04", 0, 24},
+		{"short, of nothing", "PK\x07\x08crc!\x00\x00\x00\x00\x00\x00\x00\x00PK\x03\x04", 0, 16},
+		{"beyond 4 GiB", "PK\x07\x08crc!\x05\x00\x00\x00\x01\x00\x00\x00\x05\x00\x00\x00\x01\x00\x00\x00PK\x01\x02", 1<<32 + 5, 24},
+		{"short, beyond 4 GiB", "PK\x07\x08crc!\x05\x00\x00\x00\x05\x00\x00\x00PK\x01\x02", 1<<32 + 5, 0},
+		{"no signature", "PK\x07\x09crc!\x05\x00\x00\x00\x05\x00\x00\x00PK\x03\x04", 5, 0},
+	} {
+		b := make([]byte, zipDescriptorRoom)
+		copy(b, c.b)
+		if got := zipDescribes(b, c.size); got != c.want {
+			t.Errorf("%s: %d, want %d", c.name, got, c.want)
+		}
+	}
+}
+
 // checkSpans compares regions with what is true. An UntypedStorage may be of any
 // type.
 func checkSpans(t *testing.T, spans []span, regions []Region) {

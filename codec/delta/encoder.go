@@ -184,21 +184,30 @@ func (c *coder[T]) prepare(src Elements, bases []Elements, row int) int64 {
 	return size
 }
 
-// setExplicits sets the levels of activity of the blocks by what is to be coded.
+// setExplicits sets the levels of activity of the blocks by what is to be coded,
+// in octaves; or none, where too few elements differ for levels to pay.
 func (c *coder[T]) setExplicits() {
 	f, p := &c.features, &c.params
+	differ := 0
 	for k := range f.blocks {
 		var sum uint64
 		for i := k * block; i < min((k+1)*block, len(c.want)); i++ {
 			r := int64(c.want[i]) - int64(f.base[i])
 			sum += uint64(contribution(uint64(max(r, -r))>>c.float.coarse, int(f.exponent[i])))
+			if r != 0 {
+				differ++
+			}
 		}
 		f.blocks[k] = sum
 	}
-	p.firstActivity = max(middle(f.blocks)-activities/2, 0)
 	p.explicits = grow(p.explicits, len(f.blocks))
+	if differ < len(c.want)/8 {
+		clear(p.explicits)
+		return
+	}
+	origin := max(middle(f.blocks)/2-activities/2, 0)
 	for k, sum := range f.blocks {
-		p.explicits[k] = level(quarter(sum), p.firstActivity, activities)
+		p.explicits[k] = level(quarter(sum)/2, origin, activities)
 	}
 }
 

@@ -116,7 +116,7 @@ func (f *features[T]) measureBlock(p *params, l *float, from, to int) (sum uint6
 		sign >>= 63
 		size := uint64((step ^ sign) - sign)
 		last = (last ^ sign) - sign
-		exponent[i] = uint8(e)
+		exponent[i] = uint8(e) | uint8(uint64(-size)>>63)<<5
 		a := contribution(size>>coarse, e)
 		acts[i] = a
 		sum += uint64(a)
@@ -165,16 +165,20 @@ func (f *features[T]) setCells(p *params, lut *[maxCells]uint8) {
 			moved[m*trends+t] = uint16(p.movement[m]+p.trend[t]) | uint16(p.groups.group(m, t)*levels)<<8
 		}
 	}
+	var scores [2 * exponents]uint8 // of exponents, in the block at hand
 	column := 0
 	for k := range f.blocks {
-		var active uint8
+		var active int
 		if p.bases == 1 {
-			active = p.activity[p.explicits[k]]
+			active = int(p.explicits[k])
 		} else {
-			active = p.activity[level(quarter(smoothed(f.blocks, k)), p.firstActivity, activities)]
+			active = int(level(quarter(smoothed(f.blocks, k)), p.firstActivity, activities))
+		}
+		for e, score := range p.exponent {
+			scores[e] = score + p.activity[active+e/exponents*activities]
 		}
 		from, to := k*block, min((k+1)*block, len(f.base))
-		f.setBlockCells(p, lut, &moved, from, to, int(active)-p.floor, column)
+		f.setBlockCells(lut, &scores, &moved, from, to, p.floor, column)
 		if p.stride > 0 {
 			column = (column + block) % p.stride
 		}
@@ -183,13 +187,13 @@ func (f *features[T]) setCells(p *params, lut *[maxCells]uint8) {
 
 // setBlockCells is setCells for the elements of one block, the first of which is
 // in column.
-func (f *features[T]) setBlockCells(p *params, lut *[maxCells]uint8, moved *[(sizeMask + 1) * trends]uint16, from, to, score, column int) {
+func (f *features[T]) setBlockCells(lut *[maxCells]uint8, scores *[2 * exponents]uint8, moved *[(sizeMask + 1) * trends]uint16, from, to, floor, column int) {
 	cells := f.cells[from:to]
 	exponent, move, trend := f.exponent[from:to][:len(cells)], f.move[from:to][:len(cells)], f.trend[from:to][:len(cells)]
 	columns := f.columnScores[column:][:len(cells)]
 	for i := range cells {
 		m := moved[int(move[i]&sizeMask)*trends+int(trend[i]&(trends-1))]
-		s := score + int(p.exponent[exponent[i]&31]) + int(columns[i]) + int(m&0xff)
+		s := int(scores[exponent[i]&63]) + int(columns[i]) + int(m&0xff) - floor
 		cells[i] = lut[uint8(min(max(s, 0), levels-1))|uint8(m>>8)]
 	}
 }

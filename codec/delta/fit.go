@@ -27,7 +27,7 @@ const (
 	curves
 )
 
-var curveSizes = [curves]int{exponents, activities, movements, columns, trends}
+var curveSizes = [curves]int{2 * exponents, 2 * activities, movements, columns, trends}
 
 const sampleSize = 32 << 10 // elements
 
@@ -113,13 +113,15 @@ func (s *sample[T]) observe(p *params, f *features[T], want []T) {
 	s.rows = s.rows[:0]
 	for _, from := range s.at {
 		var on [curves]uint8
+		var active uint8
 		if p.bases == 1 {
-			on[byActivity] = p.explicits[from/block]
+			active = p.explicits[from/block]
 		} else {
-			on[byActivity] = level(quarter(smoothed(f.blocks, from/block)), p.firstActivity, activities)
+			active = level(quarter(smoothed(f.blocks, from/block)), p.firstActivity, activities)
 		}
 		for i := from; i < min(from+block, len(want)); i++ {
 			on[byExponent] = f.exponent[i]
+			on[byActivity] = active + f.exponent[i]/exponents*activities
 			on[byMovement] = f.move[i] & sizeMask
 			on[byTrend] = f.trend[i]
 			if p.stride > 0 {
@@ -166,36 +168,32 @@ func median(count *[256]int, total int) int {
 	return 0
 }
 
-// clip bounds the sizes, so that a few great ones do not rule, and finds their
-// mean.
+// clip finds the mean of the sizes, without the great ones.
 func (s *sample[T]) clip() {
-	limit := 8.0
-	for range 3 {
-		sum := 0.0
+	sum, limit := 0.0, 8.0
+	for range 16 {
+		sum = 0
 		for i := range s.rows {
-			sum += min(s.rows[i].size, max(limit, 8))
+			sum += min(s.rows[i].size, limit)
 		}
-		s.mean = sum / float64(max(len(s.rows), 1))
-		if s.mean < limit/2 {
+		if sum < limit/4*float64(len(s.rows)) {
 			break
 		}
-		limit = 64 * s.mean
+		limit *= 4
 	}
-	limit = max(8, 4*s.mean)
-	for i := range s.rows {
-		s.rows[i].size = min(s.rows[i].size, limit)
-	}
+	s.mean = max(sum/float64(max(len(s.rows), 1)), 1e-6)
 }
 
 // curvesOf finds, for each curve, the factors of which the sizes are about the
-// product, by proportional fitting.
+// product, by proportional fitting. Sizes count less the greater they should be,
+// and those much greater than they should be count as if they were not.
 func (s *sample[T]) curvesOf(used [curves]bool) (factor [curves][movements]float64) {
 	for c := range factor {
 		for i := range factor[c] {
 			factor[c][i] = 1
 		}
 	}
-	prior := max(s.mean, 0.25) * 2
+	const prior = 0.75
 	for range 3 {
 		for c := range curves {
 			if !used[c] {
@@ -204,9 +202,10 @@ func (s *sample[T]) curvesOf(used [curves]bool) (factor [curves][movements]float
 			var seen, expected [movements]float64
 			for i := range s.rows {
 				on := &s.rows[i].on
-				seen[on[c]] += s.rows[i].size
 				e := s.mean * factor[0][on[0]] * factor[1][on[1]] * factor[2][on[2]] * factor[3][on[3]] * factor[4][on[4]]
-				expected[on[c]] += float64(e)
+				weight := 1 / (1 + e)
+				seen[on[c]] += float64(min(s.rows[i].size, 8*(1+e)) * weight)
+				expected[on[c]] += float64(e * weight)
 			}
 			for i := range curveSizes[c] {
 				if expected[i] > 0 {
@@ -235,7 +234,7 @@ func (s *sample[T]) fit(p *params) {
 				setScores(scores, factor[c][:], seen[c][:], unit)
 			}
 		}
-		if s.setFloor(p) || unit == 2 {
+		if s.setFloor(p) || unit == 4 {
 			return
 		}
 		unit++

@@ -1,5 +1,7 @@
 package delta
 
+import "slices"
+
 // Sizes of what a frame describes.
 const (
 	block      = 128 // elements that share a level of activity
@@ -15,6 +17,7 @@ const (
 	maxFloor   = 224 // so that sums of scores can saturate at 255
 
 	maxStride = 1 << 16
+	noLevels  = 3 // says that the levels of all blocks are 0
 )
 
 // params is all that the decoder needs besides the symbols: how to predict an
@@ -29,10 +32,10 @@ type params struct {
 	firstColumn   int
 	floor         int // score of level 0
 
-	gain      [exponents]int8 // of the predicted step, in 1/32 of the last
-	gain2     [exponents]int8 // and of the one before
-	exponent  [exponents]uint8
-	activity  [activities]uint8
+	gain      [exponents]int8      // of the predicted step, in 1/32 of the last
+	gain2     [exponents]int8      // and of the one before
+	exponent  [2 * exponents]uint8 // the second half is of elements that moved
+	activity  [2 * activities]uint8
 	column    [columns]uint8
 	movement  [movements]uint8
 	trend     [trends]uint8
@@ -95,8 +98,8 @@ func (p *params) write(w *bitWriter, blocks int, l *float) {
 	w.bits(uint64(p.firstExponent), 8)
 	w.bits(uint64(p.firstActivity), 8)
 	w.bits(uint64(p.floor), 8)
-	writeCurve(w, p.exponent[:])
-	writeCurve(w, p.activity[:])
+	writeCurve(w, p.exponent[:exponents*min(p.bases, 2)])
+	writeCurve(w, p.activity[:activities*min(p.bases, 2)])
 	if p.bases == 1 {
 		writeLevels(w, p.explicits[:blocks])
 	} else {
@@ -131,7 +134,7 @@ func (p *params) read(r *bitReader, bases, blocks int, l *float) string {
 	p.firstExponent = int(r.bits(8))
 	p.firstActivity = int(r.bits(8))
 	p.floor = int(r.bits(8))
-	ok := p.floor <= maxFloor && readCurve(r, p.exponent[:]) && readCurve(r, p.activity[:])
+	ok := p.floor <= maxFloor && readCurve(r, p.exponent[:exponents*min(bases, 2)]) && readCurve(r, p.activity[:activities*min(bases, 2)])
 	if p.bases == 1 {
 		if p.explicits = readLevels(r, p.explicits, blocks); p.explicits == nil {
 			return "bad levels of activity"
@@ -215,6 +218,10 @@ func readCurve(r *bitReader, c []uint8) bool {
 // writeLevels writes the differences of neighbours in the order that takes the
 // fewest bits.
 func writeLevels(w *bitWriter, l []uint8) {
+	if len(l) == 0 || slices.Max(l) == 0 {
+		w.bits(noLevels, 2)
+		return
+	}
 	best, fewest := uint(0), -1
 	for k := range uint(3) {
 		var try bitWriter
@@ -238,11 +245,13 @@ func levelsAt(w *bitWriter, l []uint8, k uint) {
 // readLevels returns nil for levels out of range.
 func readLevels(r *bitReader, l []uint8, blocks int) []uint8 {
 	k := uint(r.bits(2))
-	v := 0
-	l = l[:0]
-	if l == nil {
-		l = []uint8{}
+	l = grow(l, blocks)[:0]
+	if k == noLevels {
+		l = l[:blocks]
+		clear(l)
+		return l
 	}
+	v := 0
 	for range blocks {
 		if v += r.signed(k); v < 0 || v >= activities || r.over {
 			return nil

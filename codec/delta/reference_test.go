@@ -193,12 +193,16 @@ func (d *referenceDecoder) setBases(bases []Elements) {
 func (d *referenceDecoder) parameters(r *referenceBits, bases int) {
 	d.grouping = int(r.u(2))
 	d.firstE, d.firstA, d.floor = int(r.u(8)), int(r.u(8)), int(r.u(8))
-	d.exponents, d.activities = r.differences(32, 0), r.differences(24, 0)
+	halves := min(bases, 2)
+	d.exponents, d.activities = r.differences(32*halves, 0), r.differences(24*halves, 0)
 	d.gains, d.lastGains = make([]int, 32), make([]int, 32)
 	d.trends, d.movements, d.columns = make([]int, 16), make([]int, 66), make([]int, 24)
 	if bases == 1 {
 		k := int(r.u(2))
-		d.explicit = r.differences((d.n+127)/128, k)
+		d.explicit = make([]int, (d.n+127)/128)
+		if k < 3 {
+			d.explicit = r.differences(len(d.explicit), k)
+		}
 	} else {
 		d.gains = r.differences(32, 1)
 		if bases == 3 {
@@ -382,7 +386,11 @@ func (d *referenceDecoder) elements(raw *referenceBits, coded []byte, bases int)
 			before, after := blocks[max(k-1, 0)], blocks[min(k+1, len(blocks)-1)]
 			level = referenceClamp(referenceQuarters(4*blocks[k]+before+after)-d.firstA, 0, 23)
 		}
-		score := d.exponents[f.e] + d.activities[level] + d.movements[f.m] + d.trends[f.t] - d.floor
+		moved := min(int(f.d), 1)
+		if bases == 1 {
+			moved = 0
+		}
+		score := d.exponents[f.e+32*moved] + d.activities[level+24*moved] + d.movements[f.m] + d.trends[f.t] - d.floor
 		if d.stride > 0 {
 			score += d.columns[referenceClamp(referenceQuarters(columns[i%d.stride])-d.firstC, 0, 23)]
 		}

@@ -31,6 +31,7 @@ import (
 var (
 	seriesDir   = flag.String("series", "", "a directory of checkpoints to measure")
 	seriesPeers = flag.Bool("series-peers", true, "measure zstd too")
+	seriesEvery = flag.Int("series-every", 1, "measure one frame of so many")
 	seriesBases = flag.Int("series-bases", 3, "the most bases of a frame")
 )
 
@@ -158,7 +159,10 @@ func measurePair(t *testing.T, c *checkpoint, bases []*checkpoint) (m measuredPa
 	full, e, d := codec.NewEncoder(), NewEncoder(), NewDecoder()
 	back := make([]byte, codec.FrameSize)
 	var frame []byte
-	for _, p := range c.pieces {
+	for i, p := range c.pieces {
+		if i%*seriesEvery != 0 {
+			continue
+		}
 		src := c.elements(p)
 		m.raw += len(src.Data)
 		frame, _ = full.AppendFrame(frame[:0], src.Data, p.dtype)

@@ -1,6 +1,9 @@
 package delta
 
-import "math"
+import (
+	"math"
+	"slices"
+)
 
 // A sample is some of the elements of a frame, whole blocks, from which the
 // encoder finds the parameters. What it does here does not concern the decoder.
@@ -242,7 +245,8 @@ func (s *sample[T]) fit(p *params) {
 }
 
 // setScores sets scores to logarithms of factors, in unit quarters of an octave.
-// The scores of what is not in the sample are those of what is before it.
+// The scores of what is not in the sample are those of what is before it,
+// or at first after it.
 func setScores(scores []uint8, factor []float64, seen []bool, unit int) {
 	lowest := 1 << 10
 	var log [movements]int
@@ -252,14 +256,10 @@ func setScores(scores []uint8, factor []float64, seen []bool, unit int) {
 			lowest = min(lowest, log[i])
 		}
 	}
-	last := 0
+	first := max(slices.Index(seen[:len(scores)], true), 0)
+	last := max(min(log[first]-lowest, maxScore), 0)
 	for i := range scores {
 		if seen[i] {
-			if last == 0 {
-				for k := range i {
-					scores[k] = uint8(min(log[i]-lowest, maxScore))
-				}
-			}
 			last = min(log[i]-lowest, maxScore)
 		}
 		scores[i] = uint8(last)

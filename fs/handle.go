@@ -95,7 +95,6 @@ func openMode(flags uint32) store.Mode {
 
 // Read fills dest, or returns the bytes where they lie.
 func (h *handle) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
-	h.mount.moved.Add(1)
 	switch v, err := h.file.View(ctx, off, len(dest)); {
 	case errors.Is(err, io.EOF):
 		return fuse.ReadResultData(nil), 0
@@ -113,7 +112,6 @@ func (h *handle) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadRes
 
 // Write writes data, which is the kernel's again when it returns.
 func (h *handle) Write(ctx context.Context, data []byte, off int64) (uint32, syscall.Errno) {
-	h.mount.moved.Add(1)
 	n, err := h.file.WriteAtContext(ctx, data, off)
 	if n > 0 {
 		return uint32(n), 0 // the next write brings the error

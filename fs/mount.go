@@ -61,7 +61,7 @@ func Mount(dir, mountpoint string, o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{store: st, log: o.Logger, point: pl.point}
-	if err := s.begin(pl, o); err != nil {
+	if err := s.mount(pl, o); err != nil {
 		_ = st.Close()
 		return nil, err
 	}
@@ -69,7 +69,7 @@ func Mount(dir, mountpoint string, o Options) (*Server, error) {
 	return s, nil
 }
 
-func (s *Server) begin(pl place, o Options) error {
+func (s *Server) mount(pl place, o Options) error {
 	info, err := s.store.Lstat("")
 	if err != nil {
 		return err
@@ -77,7 +77,6 @@ func (s *Server) begin(pl place, o Options) error {
 	// Modes come from clients, whose umask the kernel has applied.
 	unix.Umask(0)
 	m := &mount{store: s.store, log: o.Logger, root: info.Key}
-	s.mount = m
 	root := &node{mount: m, key: info.Key}
 	timeout := attrTimeout
 	mo := mountOptions(pl, o)

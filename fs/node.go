@@ -3,7 +3,6 @@ package fs
 import (
 	"context"
 	"path"
-	"sync/atomic"
 	"syscall"
 
 	fusefs "github.com/hanwen/go-fuse/v2/fs"
@@ -18,8 +17,6 @@ type mount struct {
 	store *store.Store
 	log   logger
 	root  store.Key
-	// moved counts requests that moved data.
-	moved atomic.Uint64
 }
 
 // node is an inode: a name's file, directory or link.

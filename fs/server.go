@@ -21,7 +21,6 @@ type Server struct {
 	store *store.Store
 	log   logger
 	point string
-	mount *mount
 }
 
 // Wait returns when the mount is gone, whoever unmounted it, and every file is
@@ -35,9 +34,6 @@ func (s *Server) Wait() error {
 
 // LogStats logs the store's counters.
 func (s *Server) LogStats() { s.log.Info("counters", "store", s.store.Stats().String()) }
-
-// Moved counts the requests that moved data since the mount began.
-func (s *Server) Moved() uint64 { return s.mount.moved.Load() }
 
 // ErrDetached says that clients kept files open: what they had written is
 // sealed, and the mount is out of the tree, but Wait goes on until they close

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
-	"time"
 )
 
 // memoryWatch tells how much resident memory was needed since it began.
@@ -19,31 +18,6 @@ func watchMemory() memoryWatch {
 }
 
 func (m memoryWatch) peak() int64 { return max(processStatus("VmHWM")-m.before, 0) }
-
-// rest is how long a mount must have moved no data for its memory to be given
-// back.
-const rest = 2 * time.Second
-
-// trim gives memory that is not in use back to the system whenever moved stops
-// to count: the collector alone would keep it for minutes. It ends with stop.
-func trim(moved func() uint64, stop <-chan struct{}) {
-	tick := time.NewTicker(rest)
-	defer tick.Stop()
-	var last, done uint64
-	for {
-		select {
-		case <-stop:
-			return
-		case <-tick.C:
-		}
-		now := moved()
-		if now == last && now != done {
-			debug.FreeOSMemory()
-			done = now
-		}
-		last = now
-	}
-}
 
 // processStatus returns a size in the kernel's description of this process, or 0.
 func processStatus(field string) int64 {

@@ -145,10 +145,8 @@ func (a *app) serve(m *mountRequest, o fs.Options) error {
 	if err := m.detach(logFile); err != nil {
 		return errors.Join(err, s.Shutdown(0))
 	}
-	done, gone := make(chan error, 1), make(chan struct{})
-	defer close(gone)
+	done := make(chan error, 1)
 	go func() { done <- s.Wait() }()
-	go trim(s.Moved, gone)
 	for {
 		select {
 		case err := <-done:

@@ -145,6 +145,9 @@ func (a *app) serve(m *mountRequest, o fs.Options) error {
 	if err := m.detach(logFile); err != nil {
 		return errors.Join(err, s.Shutdown(0))
 	}
+	over := make(chan struct{})
+	defer close(over)
+	go returnMemory(over)
 	done := make(chan error, 1)
 	go func() { done <- s.Wait() }()
 	for {

@@ -92,6 +92,25 @@ func TestBrokenHeaderIsBytes(t *testing.T) {
 	}
 }
 
+// TestBrokenHeaderOfNumbers: what follows a header that breaks a rule is probed.
+func TestBrokenHeaderOfNumbers(t *testing.T) {
+	h := header(`{"a":{"dtype":"BF16","shape":[3],"data_offsets":[0,4]}}`)
+	src := source(append(h, realWeights(t)[:1<<20]...))
+	src.arrived = int64(len(h))
+	l := Detect(h, src)
+	for off := int64(len(h)); off < 1<<20; {
+		src.arrived = off
+		r, err := l.Region(off)
+		if err != nil || r.End <= off {
+			t.Fatalf("at %d: %+v %v", off, r, err)
+		}
+		if off > 1<<19 && r.DType != codec.BF16 {
+			t.Errorf("at %d: %+v", off, r)
+		}
+		off = r.End
+	}
+}
+
 func numbersOf(n int, put func([]byte, float64) []byte) []byte {
 	r := rand.New(rand.NewPCG(1, 1))
 	var b []byte

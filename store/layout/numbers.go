@@ -128,13 +128,19 @@ type probe struct {
 	src    Source
 	from   int64
 	runs   []run // from from on, one after the other
-	now    element
-	seen   profile // what now was chosen for
-	chosen bool
+	ahead  opinion
 	step   int64
 	credit int
 	buf    []byte
-	looked Region // the last that was asked for in an unknown run
+	aside  opinion // of what is asked for in unknown runs
+	looked Region  // the last of that
+}
+
+// opinion is what data were taken for, and what they looked like.
+type opinion struct {
+	element
+	seen  profile
+	valid bool
 }
 
 func newProbe(src Source, from int64) *probe {
@@ -190,13 +196,13 @@ func (p *probe) advance() {
 	glance := profileOf(s)
 	switch {
 	case glance.constant():
-	case p.chosen && glance.like(&p.seen):
+	case p.ahead.valid && glance.like(&p.ahead.seen):
 		p.step = min(2*p.step, stepMax)
 	case p.credit >= guessCredits:
 		p.credit = 0
 		p.step, length = stepMin, stepMin
 		if s := p.sample(at, span, pieceSize); s != nil {
-			p.now, p.seen, p.chosen = guess(s, p.now), glance, true
+			p.ahead = opinion{guess(s, p.ahead.element), glance, true}
 		}
 	}
 	p.extend(begin, length)
@@ -236,11 +242,11 @@ func (p *probe) sample(at, span, size int64) sample {
 // extend makes what follows begin, for about length bytes, what the probe
 // takes it for now. Bytes before the first whole element go to the run before.
 func (p *probe) extend(begin, length int64) {
-	first := p.now.next(begin)
+	first := p.ahead.next(begin)
 	if n := len(p.runs) - 1; n >= 0 && !p.runs[n].unknown {
 		last := &p.runs[n]
-		size := int64(p.now.dtype.Size())
-		if last.dtype == p.now.dtype && (last.begin-p.now.phase)%size == 0 {
+		size := int64(p.ahead.dtype.Size())
+		if last.dtype == p.ahead.dtype && (last.begin-p.ahead.phase)%size == 0 {
 			last.end = begin + length
 			return
 		}
@@ -248,7 +254,7 @@ func (p *probe) extend(begin, length int64) {
 	} else if first > begin {
 		p.push(run{begin: begin, end: first})
 	}
-	p.push(run{begin: first, end: begin + length, dtype: p.now.dtype})
+	p.push(run{begin: first, end: begin + length, dtype: p.ahead.dtype})
 }
 
 // push adds a run. Of too many, the older half is forgotten.
@@ -260,25 +266,36 @@ func (p *probe) push(r run) {
 	p.runs = append(p.runs, r)
 }
 
-// look decides about the bytes around off, in an unknown run, by themselves.
+// look decides about the bytes around off, in an unknown run.
 func (p *probe) look(off int64, r *run) Region {
 	if off >= p.looked.Begin && off < p.looked.End {
 		return p.looked
 	}
 	begin, end := max(off-off%stepMin, r.begin), min(off-off%stepMin+stepMin, r.end)
-	p.looked = Region{begin, end, codec.Bytes}
-	if e := guess(p.sampleOf(begin), element{}); e.dtype != codec.Bytes {
-		if p.looked.Begin = e.next(begin); off < p.looked.Begin {
-			return Region{begin, p.looked.Begin, codec.Bytes}
-		}
-		p.looked.DType = e.dtype
+	p.reconsider(begin)
+	first := p.aside.next(begin)
+	if off < first {
+		return Region{begin, first, codec.Bytes}
 	}
+	p.looked = Region{first, end, p.aside.dtype}
 	return p.looked
 }
 
-func (p *probe) sampleOf(begin int64) sample {
+// reconsider takes a glance at the data from begin on, and guesses anew if they
+// are not like what was looked at last.
+func (p *probe) reconsider(begin int64) {
 	at, span := p.evidence(begin)
-	return p.sample(at, span, pieceSize)
+	s := p.sample(at, span, glanceSize)
+	if s == nil {
+		return
+	}
+	glance := profileOf(s)
+	if glance.constant() || p.aside.valid && glance.like(&p.aside.seen) {
+		return
+	}
+	if s = p.sample(at, span, pieceSize); s != nil {
+		p.aside = opinion{guess(s, p.aside.element), glance, true}
+	}
 }
 
 // notNumbers are the first bytes of what has tables that look like numbers, but
@@ -294,7 +311,7 @@ func detectNumbers(head []byte, src Source) Layout {
 	}
 	p := newProbe(arrived{bytes.NewReader(head)}, 0)
 	whole := p.overall(int64(len(head)))
-	p.now = whole
+	p.ahead.element = whole
 	size := int64(len(head))
 	for p.end() < size {
 		p.advance()
@@ -327,7 +344,8 @@ func elsewhere(src Source) bool {
 	const places = 16
 	p, numbers := newProbe(src, 0), 0
 	for i := range int64(places) {
-		if s := p.sampleOf(src.Arrived() / places * i); s != nil && guess(s, element{}).dtype != codec.Bytes {
+		at, span := p.evidence(src.Arrived() / places * i)
+		if s := p.sample(at, span, pieceSize); s != nil && guess(s, element{}).dtype != codec.Bytes {
 			numbers++
 		}
 	}

@@ -187,6 +187,10 @@ func split(data []byte) (format string, regions []layout.Region, pieces []piece)
 	for at := int64(0); at < size; at = regions[len(regions)-1].End {
 		r := regionAt(l, at)
 		r.Begin, r.End = at, min(r.End, size)
+		if n := len(regions); n > 0 && format == layout.FormatNumbers && regions[n-1].DType == r.DType {
+			regions[n-1].End = r.End // these are steps of the probe, not tensors
+			continue
+		}
 		regions = append(regions, r)
 	}
 	for at := int64(0); at < size; {

@@ -252,9 +252,12 @@ func (s *saving) close() {
 // recorded is the layout of a container that was written before.
 func (s *saving) recorded() layout.Layout {
 	log := s.w.Log()
+	if log.Format == layout.FormatNumbers {
+		return layout.Numbers(s)
+	}
 	tensors := make([]layout.Tensor, len(log.Tensors))
 	for i, t := range log.Tensors {
 		tensors[i] = layout.Tensor(t)
 	}
-	return layout.Known(log.Format, tensors, s)
+	return layout.Known(log.Format, tensors)
 }

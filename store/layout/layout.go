@@ -84,15 +84,13 @@ func (opaque) Region(int64) (Region, error) {
 }
 
 // Known is the layout of a file whose format and tensors were recorded when it
-// was written. What has no tensors is probed where it is written to.
-func Known(format string, tensors []Tensor, src Source) Layout {
+// was written.
+func Known(format string, tensors []Tensor) Layout {
 	switch {
 	case format == FormatTorch || format == FormatTorchLegacy:
 		return &torchKnown{known{format, tensors}}
-	case len(tensors) > 0 || format == FormatSafetensors:
+	case format == FormatSafetensors || len(tensors) > 0:
 		return &known{format: format, tensors: tensors}
-	case format == FormatNumbers:
-		return newProbe(src, 0)
 	}
 	return named{opaque{}, format}
 }

@@ -54,7 +54,7 @@ func TestSafetensorsRegions(t *testing.T) {
 	if ts := l.Tensors(); len(ts) != 3 || ts[0].Name != "a" || ts[1].Name != "b" {
 		t.Errorf("%+v", ts)
 	}
-	known := Known(l.Format(), l.Tensors(), src)
+	known := Known(l.Format(), l.Tensors())
 	for off := n; off < n+20; off++ {
 		a, _ := l.Region(off)
 		b, _ := known.Region(off)

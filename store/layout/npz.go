@@ -11,8 +11,8 @@ import (
 const FormatNPZ = "npz"
 
 var (
-	errNotZip = errors.New("no part of a zip archive begins here")
-	errNoSize = errors.New("a member's size is not known")
+	errNotNPZ       = errors.New("no part of a zip archive begins here")
+	errNoMemberSize = errors.New("a member's size is not known")
 )
 
 // detectNPZ takes archives whose first member is a stored array. Archives of
@@ -41,7 +41,7 @@ func npzPiece(b []byte) (piece, int, error) {
 	case zipCentral, zipEnd, zipEnd64:
 		return piece{length: math.MaxInt64}, 0, nil
 	}
-	return piece{}, 0, errNotZip
+	return piece{}, 0, errNotNPZ
 }
 
 // npzMember reads a member's header and, of an array, the array's. Where the
@@ -54,7 +54,7 @@ func npzMember(b []byte) (piece, int, error) {
 	}
 	if !m.isArray() {
 		if m.size < 0 {
-			return piece{}, 0, errNoSize
+			return piece{}, 0, errNoMemberSize
 		}
 		return piece{length: int64(need) + m.size}, 0, nil
 	}
@@ -86,7 +86,7 @@ func npzDescriptor(b []byte) (piece, int, error) {
 			return piece{length: int64(n)}, 0, nil
 		}
 	}
-	return piece{}, 0, errNotZip
+	return piece{}, 0, errNotNPZ
 }
 
 // member is what a local header tells.
@@ -105,7 +105,7 @@ func parseMember(b []byte) (m member, need int, err error) {
 		return m, zipLocalSize, nil
 	}
 	if string(b[:zipSignature]) != zipLocal {
-		return m, 0, errNotZip
+		return m, 0, errNotNPZ
 	}
 	le := binary.LittleEndian
 	flags, method := le.Uint16(b[6:]), le.Uint16(b[8:])
@@ -116,7 +116,7 @@ func parseMember(b []byte) (m member, need int, err error) {
 	}
 	m = member{name: string(b[zipLocalSize:][:name]), stored: method == 0, size: int64(packed)}
 	if packed == math.MaxUint32 {
-		m.size = zip64Size(b[zipLocalSize+name : need])
+		m.size = npz64Size(b[zipLocalSize+name : need])
 	}
 	const sizesFollow, encrypted = 1 << 3, 1
 	if flags&sizesFollow != 0 || m.size == 0 && m.isArray() {
@@ -128,9 +128,9 @@ func parseMember(b []byte) (m member, need int, err error) {
 	return m, need, nil
 }
 
-// zip64Size finds the stored size among a local header's extra fields, where
+// npz64Size finds the stored size among a local header's extra fields, where
 // it follows the size of the file.
-func zip64Size(extra []byte) int64 {
+func npz64Size(extra []byte) int64 {
 	le := binary.LittleEndian
 	for len(extra) >= 4 {
 		id, n := le.Uint16(extra), int(le.Uint16(extra[2:]))

@@ -219,7 +219,7 @@ func TestNumbersFurtherOn(t *testing.T) {
 // type again.
 func TestReopenedNumbers(t *testing.T) {
 	weights := realWeights(t)
-	l := Known(FormatNumbers, nil, source(weights))
+	l := Numbers(source(weights))
 	for _, off := range []int64{0, 6 << 20, int64(len(weights))} {
 		if r, err := l.Region(off); err != nil || r.DType != codec.BF16 || r.Begin > off || r.End <= off {
 			t.Errorf("at %d: %+v %v", off, r, err)

@@ -179,7 +179,7 @@ func fuzzTorchFile(t *testing.T, data []byte) {
 		}
 		last = r.End
 	}
-	known := Known(a.Format(), a.Tensors(), a.src)
+	known := Known(a.Format(), a.Tensors())
 	for off := int64(0); off < int64(len(data)); {
 		r, err := known.Region(off)
 		if err != nil || r.Begin > off || r.End <= off {

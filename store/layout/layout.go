@@ -86,10 +86,10 @@ func (opaque) Region(int64) (Region, error) {
 // Known is the layout of a file whose format and tensors were recorded when it
 // was written.
 func Known(format string, tensors []Tensor) Layout {
-	switch {
-	case format == FormatTorch || format == FormatTorchLegacy:
+	switch format {
+	case FormatTorch, FormatTorchLegacy:
 		return &torchKnown{known{format, tensors}}
-	case format == FormatSafetensors || len(tensors) > 0:
+	case FormatSafetensors, FormatGGUF, FormatNPY, FormatNPZ:
 		return &known{format: format, tensors: tensors}
 	}
 	return named{opaque{}, format}

@@ -35,7 +35,7 @@ type Summary struct {
 	Logical int64     `json:"logical_bytes"`
 	Stored  int64     `json:"stored_bytes"` // size of the backing file
 	Ratio   float64   `json:"ratio"`        // logical to stored; 1 for an empty file
-	Format  string    `json:"format"`       // "safetensors", "numbers", "bytes" or "plain"
+	Format  string    `json:"format"`       // as package layout calls it, or "plain"
 	State   FileState `json:"state"`
 	Problem string    `json:"problem,omitempty"` // what is wrong, for people
 	Tensors int       `json:"tensor_count"`

@@ -24,7 +24,14 @@ type side struct {
 	ext4  bool
 	slots [diffSlots]int
 	maps  [diffMaps][]byte
+	under [diffMaps]mappedFile
 	buf   []byte
+}
+
+// mappedFile is what a mapping is of: an O_PATH descriptor, and where it begins.
+type mappedFile struct {
+	fd  int
+	off int64
 }
 
 func newSide(root string) *side {
@@ -71,7 +78,7 @@ func (s *side) unmap(m int) error {
 	if b == nil {
 		return errNothing
 	}
-	return unix.Munmap(b)
+	return errors.Join(unix.Munmap(b), unix.Close(s.under[m].fd))
 }
 
 // errNothing: the operation needs what an earlier one did not bring about.
@@ -382,10 +389,22 @@ func (s *side) doMapping(c corpora, o *op, fd int, _ string) (outcome, bool) {
 	if o.Op == "msync" {
 		return outcome{err: unix.Msync(b, unix.MS_SYNC)}, true
 	}
-	// What is past the file's end can't be reached, which both sides have to
-	// agree on.
-	part := b[min(int(o.Off), len(b)-1):]
-	part = part[:min(len(part), o.N)]
+	// What is past the file's last page can't be reached, which both sides have to
+	// agree on. How long stores into that page past the file's end can be seen is
+	// any.
+	at := min(int(o.Off), len(b)-1)
+	part := b[at:min(len(b), at+o.N)]
+	var st unix.Stat_t
+	if err := unix.Fstat(s.under[o.Map].fd, &st); err != nil {
+		return outcome{err: err}, true
+	}
+	begin, page := s.under[o.Map].off+int64(at), int64(os.Getpagesize())
+	switch lastPage := (st.Size + page - 1) / page * page; {
+	case begin < st.Size:
+		part = part[:min(int64(len(part)), st.Size-begin)]
+	case begin < lastPage:
+		return outcome{err: errNothing}, true
+	}
 	if o.Op == "load" {
 		err := touch(func() { copy(s.buf, part) })
 		if err != nil {
@@ -409,6 +428,8 @@ func (s *side) mmap(o *op, fd int) outcome {
 	b, err := unix.Mmap(fd, o.Off, o.N, prot, flags)
 	if err == nil {
 		s.maps[o.Map] = b
+		s.under[o.Map].off = o.Off
+		s.under[o.Map].fd, err = unix.Open(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_PATH|unix.O_CLOEXEC, 0)
 	}
 	return outcome{err: err}
 }

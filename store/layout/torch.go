@@ -24,6 +24,11 @@ const (
 	// own. Smaller ones are coded with the headers around them: what the planes
 	// would save does not pay for two more frames.
 	torchMinRegion = 2 << 10
+	// torchMaxJunk is how many bytes of structure after a storage of less than
+	// torchMaxRun are coded as it is. They share its frame then, and a run of
+	// storages shares frames as it does in formats that have nothing between them.
+	torchMaxJunk = 512
+	torchMaxRun  = codec.FrameSize / 2
 	// torchMinStep is how many bytes are taken for structure when it isn't known
 	// how long a pickle or a record goes on: less than what is between its end
 	// and the next storage. Of those longer than torchMaxStep it is a 64th, since
@@ -51,11 +56,29 @@ type torchFile struct {
 	state   *torchState
 	pickle  *pickle
 	count   int      // archives that are finished
-	regions []Region // of large storages, in file order
+	regions []Region // in file order: large storages, and what follows them in their run
+	run     torchRun
 	tensors []Tensor // of the archives that are finished
 	problem error
 	rest    *probe // from pos on, after a problem
 	buf     []byte
+}
+
+// torchRun is a storage and what follows it, as long as that is headers
+// and small storages of the same type, or a few other bytes.
+type torchRun struct {
+	open     bool
+	extended bool // the last region is what follows the storage
+	begin    int64
+	dtype    codec.DType
+	small    int64 // bytes of small storages of the same type
+	junk     int64 // all other bytes after the storage
+}
+
+// takes says whether the run may have so many bytes more that are not numbers,
+// before byte end.
+func (r *torchRun) takes(junk, end int64) bool {
+	return r.open && r.junk+junk <= torchMaxJunk+r.small/4 && (end-r.begin)%int64(r.dtype.Size()) == 0
 }
 
 // torchStep takes the bytes at pos for what they are in one state. It moves pos,
@@ -101,15 +124,23 @@ func (t *torchFile) Region(off int64) (Region, error) {
 		return t.rest.Region(off)
 	}
 	if off < t.want {
-		return Region{Begin: off, End: t.want, DType: codec.Bytes}, nil
+		return Region{Begin: off, End: t.want, DType: t.after(off)}, nil
 	}
 	return Region{}, ErrMore
+}
+
+// after is the type of bytes after the last region, from off on.
+func (t *torchFile) after(off int64) codec.DType {
+	if t.run.open && t.run.takes(off-t.regions[len(t.regions)-1].End, off) {
+		return t.run.dtype
+	}
+	return codec.Bytes
 }
 
 func (t *torchFile) known(off int64) Region {
 	i := sort.Search(len(t.regions), func(i int) bool { return t.regions[i].End > off })
 	if i == len(t.regions) {
-		return Region{Begin: off, End: t.pos, DType: codec.Bytes}
+		return Region{Begin: off, End: t.pos, DType: t.after(off)}
 	}
 	if r := t.regions[i]; r.Begin <= off {
 		return r
@@ -189,14 +220,49 @@ func (t *torchFile) place(i int32, begin int64, bigEndian bool) error {
 		return errors.New("a storage would be too long")
 	}
 	s.begin, t.pos = begin, begin+s.size
-	if s.size >= torchMinRegion {
-		dtype := s.dtype.codec()
-		if bigEndian {
-			dtype = codec.Bytes
-		}
+	dtype := s.dtype.codec()
+	if bigEndian {
+		dtype = codec.Bytes
+	}
+	if t.run.open {
+		t.extend(begin)
+	}
+	switch {
+	case s.size >= torchMinRegion:
 		t.regions = append(t.regions, Region{begin, t.pos, dtype})
+		t.run = torchRun{open: dtype != codec.Bytes && s.size < torchMaxRun, begin: begin, dtype: dtype}
+	case t.run.open && t.run.extended && t.run.dtype == dtype:
+		t.regions[len(t.regions)-1].End = t.pos
+		t.run.small += s.size
 	}
 	return nil
+}
+
+// extend lets the run go on until the storage at begin, or ends it.
+func (t *torchFile) extend(begin int64) {
+	r, last := &t.run, &t.regions[len(t.regions)-1]
+	junk := begin - last.End
+	switch {
+	case !r.takes(junk, begin):
+		r.open = false
+		return
+	case r.extended:
+		last.End = begin
+	case junk > 0:
+		t.regions = append(t.regions, Region{last.End, begin, r.dtype})
+		r.extended = true
+	}
+	r.junk += junk
+}
+
+// peekHeader is peek for headers that are followed by at least 7 more bytes of
+// structure: waiting keeps in step with the elements of the run.
+func (t *torchFile) peekHeader(n int) ([]byte, error) {
+	b, err := t.peek(n)
+	if err != nil && t.run.open {
+		t.want += -(t.want - t.run.begin) & 7
+	}
+	return b, err
 }
 
 // start begins an archive of either format at pos.
@@ -224,6 +290,7 @@ func (t *torchFile) start() error {
 
 // finish ends an archive, of which only the tensors are kept.
 func (t *torchFile) finish() {
+	t.run.open = false
 	if t.state == nil {
 		return
 	}

@@ -87,7 +87,7 @@ func torchFixture(t testing.TB, name string) []byte {
 }
 
 // TestTorchRegions: each large storage of numbers is a region, exactly, and no
-// other bytes are.
+// other bytes are but some that follow it.
 func TestTorchRegions(t *testing.T) {
 	for name, spans := range torchTruth(t) {
 		if name == "protocol4.pt" {
@@ -198,8 +198,9 @@ func checkSpans(t *testing.T, spans []span, regions []Region) {
 			want[r] = true
 		}
 	}
-	for _, r := range regions {
-		if r.DType != codec.Bytes && !want[r] && !untyped[Region{r.Begin, r.End, 0}] {
+	for i, r := range regions {
+		follows := i > 0 && regions[i-1].End == r.Begin && regions[i-1].DType == r.DType && r.End-r.Begin < torchMinRegion
+		if r.DType != codec.Bytes && !want[r] && !untyped[Region{r.Begin, r.End, 0}] && !follows {
 			t.Errorf("%+v is no storage", r)
 		}
 		delete(want, r)
@@ -378,7 +379,7 @@ func TestTorchManyTensors(t *testing.T) {
 			numbers += r.End - r.Begin
 		}
 	}
-	if numbers != 4<<20 {
+	if numbers < 4<<20 || numbers > 4<<20+torchMinRegion {
 		t.Errorf("%d bytes are numbers", numbers)
 	}
 	checkTorchTensors(t, l.Tensors())
@@ -416,5 +417,48 @@ func TestPickleHostile(t *testing.T) {
 			checkPickle(t, p)
 			runtime.KeepAlive(data)
 		})
+	}
+}
+
+// TestTorchRuns: what is between storages that are not large goes with them, in
+// step with their elements, so that they share frames. Much else does not.
+func TestTorchRuns(t *testing.T) {
+	f32 := func(n int) made { return made{"t", "FloatStorage", n, make([]byte, 4*n)} }
+	i64 := func(n int) made { return made{"t", "LongStorage", n, make([]byte, 8*n)} }
+	for _, c := range []struct {
+		name    string
+		tensors []made
+		want    []int // regions of numbers that follow each other without a gap
+	}{
+		{"one type", []made{f32(1000), f32(1000), f32(1000)}, []int{5}},
+		{"a small one between", []made{f32(1000), f32(100), f32(1000)}, []int{3}},
+		{"an odd one between", []made{f32(1000), i64(1), f32(1000)}, []int{3}},
+		{"many odd ones between", []made{f32(1000), i64(1), i64(1), i64(1), i64(1), i64(1), f32(1000)}, []int{2, 1}},
+		{"large ones", []made{f32(1 << 16), f32(1 << 16), f32(1000)}, []int{1, 1, 1}},
+		{"only small ones", []made{f32(100), f32(100)}, nil},
+	} {
+		for format, data := range map[string][]byte{FormatTorch: torchZip(c.tensors), FormatTorchLegacy: legacyOf(c.tensors)} {
+			l, regions := arrive(t, data, 1000)
+			f, ok := l.(*torchFile)
+			if !ok || f.problem != nil {
+				t.Fatalf("%s, %s: %v", c.name, format, l)
+			}
+			var got []int
+			for i, r := range f.regions {
+				if i > 0 && f.regions[i-1].End == r.Begin {
+					got[len(got)-1]++
+				} else {
+					got = append(got, 1)
+				}
+			}
+			if format == FormatTorch && !slices.Equal(got, c.want) {
+				t.Errorf("%s, %s: %v, want %v", c.name, format, got, c.want)
+			}
+			for _, r := range slices.Concat(f.regions, regions) {
+				if r.DType == codec.F32 && (r.Begin-f.regions[0].Begin)%4 != 0 {
+					t.Errorf("%s, %s: %+v is out of step", c.name, format, r)
+				}
+			}
+		}
 	}
 }

@@ -39,7 +39,7 @@ type zipArchive struct {
 
 // zipRecord is at a local header, or in the central directory.
 func (t *torchFile) zipRecord() error {
-	b, err := t.peek(zipLocalSize)
+	b, err := t.peekHeader(zipLocalSize)
 	if err != nil {
 		return err
 	}
@@ -50,7 +50,7 @@ func (t *torchFile) zipRecord() error {
 		}
 		return t.zipHeader(b)
 	case zipCentral, zipEnd64, zipLocator64, zipEnd:
-		t.zip.central = true
+		t.zip.central, t.run.open = true, false
 		return t.zipDirectory()
 	}
 	return errors.New("no record begins here")
@@ -149,7 +149,7 @@ func (t *torchFile) zipBegin(record string, begin int64) error {
 	if key, ok := strings.CutPrefix(record, "data/"); ok {
 		return t.zipStorage(key, begin)
 	}
-	z.byteOrder = record == "byteorder"
+	z.byteOrder, t.run.open = record == "byteorder", false
 	t.pos = begin
 	switch {
 	case record == "data.pkl":
@@ -275,7 +275,7 @@ func zipDescribes(b []byte, size int64) int {
 // zipAfter is just past a record's data.
 func (t *torchFile) zipAfter() error {
 	if t.zip.described {
-		b, err := t.peek(zipDescriptorRoom)
+		b, err := t.peekHeader(zipDescriptorRoom)
 		if err != nil {
 			return err
 		}

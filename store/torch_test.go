@@ -69,6 +69,21 @@ func look(t *testing.T, s *Store, name string) Summary {
 	return sum
 }
 
+func tensorNames(t *testing.T, s *Store, name string) (list []string) {
+	t.Helper()
+	f, err := s.Open(name, Read)
+	must(t, err)
+	in, err := f.Inspect()
+	must(t, err)
+	for _, x := range in.Tensors(0, 1000) {
+		list = append(list, x.Name)
+	}
+	must(t, in.Close())
+	must(t, f.Release(false))
+	slices.Sort(list)
+	return list
+}
+
 // inSequence are writes of up to most bytes each.
 func inSequence(r *rand.Rand, size, most int) (list [][2]int) {
 	for at := 0; at < size; {
@@ -107,6 +122,13 @@ func TestTorchRoundTrip(t *testing.T) {
 		sum := keep(t, s, name, b, inSequence(r, len(b), 300_000))
 		if name != "joined" && sum.Format != format || sum.State != StateSealed {
 			t.Errorf("%s is %s, %s", name, sum.Format, sum.State)
+		}
+		if name == "model.pt" || name == "model.legacy.pt" {
+			keep(t, s, "again.safetensors", files["model.safetensors"], [][2]int{{0, len(files["model.safetensors"])}})
+			if a, b := tensorNames(t, s, name), tensorNames(t, s, "again.safetensors"); !slices.Equal(a, b) || len(a) == 0 {
+				t.Errorf("%s has tensors %q, as safetensors %q", name, a, b)
+			}
+			must(t, s.Unlink("again.safetensors"))
 		}
 		cut := b[:r.IntN(len(b))]
 		keep(t, s, "cut "+name, cut, inSequence(r, len(cut), 100_000))

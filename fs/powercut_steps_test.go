@@ -71,6 +71,18 @@ var scenarios = []scenario{
 	{name: "rename over and fsync", prepare: saveOld, run: func(c *crashClient) error {
 		return errors.Join(renameOver(c), c.syncDir(".tmpf", "f"))
 	}},
+	{name: "rename over and write on", prepare: saveOld, run: func(c *crashClient) error {
+		w, err := c.open(".tmpf", os.O_CREATE|os.O_EXCL)
+		if err != nil {
+			return err
+		}
+		err = w.write(c.part(1, newLength))
+		if err == nil {
+			err = c.rename(".tmpf", "f")
+			w.name = "f"
+		}
+		return w.end(errors.Join(err, w.write(c.part(2, oldLength))))
+	}},
 	{name: "repack", prepare: saveOld, done: "stored anew", run: func(c *crashClient) error {
 		w, err := c.open("f", 0)
 		if err != nil {

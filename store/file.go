@@ -197,7 +197,7 @@ func (f *File) decide(h *head) error {
 	w := container.Create(f.backing, f.store.cache, f.store.encoders)
 	s := newSaving(w, 0)
 	if f.store.durability == DurabilityRename {
-		s.beforeIndex = f.syncPromised
+		s.beforeIndex = func() error { return f.syncPromised(s) }
 	}
 	s.length = h.length
 	s.layout = h.choose(&arriving{s, h})
@@ -367,10 +367,11 @@ func (f *File) lostError() error {
 	return f.fail("sync", f.lost)
 }
 
-// syncPromised makes the frames of a new file durable before its index, if an
-// fsync has promised some of them. The caller holds mu.
-func (f *File) syncPromised() error {
-	if !f.synced {
+// syncPromised makes the frames of a new file durable before its index, if what
+// was there before them may not be lost: an fsync has promised it, or it was
+// sealed, before a rename perhaps. The caller holds mu.
+func (f *File) syncPromised(s *saving) error {
+	if !f.synced && !s.sealed {
 		return nil
 	}
 	return f.syncBacking(false)

@@ -20,9 +20,10 @@ type saving struct {
 
 	// beforeIndex makes an edit of a sealed file durable before the index says
 	// that it is there: else a power cut could leave an index without its frames,
-	// and the older ones lost. A new file has something to lose once an fsync has
-	// promised a part of it. nil: clients see to all that themselves.
+	// and the older ones lost. A new file has something to lose once it was sealed,
+	// or an fsync has promised a part of it. nil: clients see to all that themselves.
 	beforeIndex func() error
+	sealed      bool // there has been an index
 
 	dead       int64 // roughly: bytes overwritten since the file was opened
 	misaligned int64 // bytes coded without their element type, for want of knowing it
@@ -238,6 +239,7 @@ func (s *saving) settle(seal bool) error {
 	for i, t := range tensors {
 		table[i] = container.Tensor(t)
 	}
+	s.sealed = true
 	return s.w.Seal(s.layout.Format(), table)
 }
 

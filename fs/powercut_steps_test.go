@@ -199,7 +199,7 @@ func TestPowerCutAtEachStep(t *testing.T) {
 	x := &stepTest{disk: newDisk(t, 128)}
 	x.order = daemonOrder{Dir: x.disk.backing(t), Point: t.TempDir()}
 	x.client = crashClients(t, x.order.Point, 1, true, &x.crashed)[0]
-	sampled := 10
+	sampled := 8
 	if testing.Short() || raceDetector {
 		sampled = 2
 	}

@@ -24,6 +24,17 @@ const (
 	symbolCost = 4 << 16
 )
 
+// merge adds up the groups of each side of a step.
+func (c *counts) merge(from *counts, g grouping, syms int) {
+	*c = counts{}
+	for k := range g.groups() * levels {
+		to := &c[g.coarse(k/levels)*levels+k%levels]
+		for s, n := range from[k][:syms] {
+			to[s] += n
+		}
+	}
+}
+
 // choose finds the classes of the cells, each of neighbouring levels of a group,
 // that make the frame smallest, and sets their tables. It returns what symbols
 // and tables take, in units of 2^-16 bits.

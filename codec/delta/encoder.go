@@ -138,6 +138,9 @@ type coder[T ordinal] struct {
 	sample    sample[T]
 	residuals residuals
 	counts    counts
+	merged    counts          // with fewer groups
+	coarse    params          // their classes and tables
+	classes   [maxCells]uint8 // of the cells, however the groups of params are
 	codings   []coding
 }
 
@@ -174,7 +177,7 @@ func (c *coder[T]) prepare(src Elements, bases []Elements, row int) int64 {
 	f.setCells(p, &identity)
 	setResiduals(&c.residuals, c.want, f.guess, f.move, c.float.direct, c.float.parts)
 	c.counts.set(c.residuals.syms, f.cells)
-	symbols, tables := c.counts.choose(p, c.float.syms)
+	symbols, tables := c.chooseClasses()
 	size := symbols + tables/16 + int64(8*len(c.residuals.raw.out))<<16
 	if p.bases == 1 {
 		var w bitWriter
@@ -182,6 +185,30 @@ func (c *coder[T]) prepare(src Elements, bases []Elements, row int) int64 {
 		size += int64(8*len(w.out)) << 16
 	}
 	return size
+}
+
+// chooseClasses finds the classes of the cells, with fewer groups if that takes
+// less.
+func (c *coder[T]) chooseClasses() (symbols, tables int64) {
+	p := &c.params
+	fine := p.groups
+	if fine != together {
+		c.merged.merge(&c.counts, fine, c.float.syms)
+	}
+	symbols, tables = c.counts.choose(p, c.float.syms)
+	c.classes = p.classes
+	if fine == together {
+		return symbols, tables
+	}
+	c.coarse.bases, c.coarse.groups = p.bases, byMove
+	if s, t := c.merged.choose(&c.coarse, c.float.syms); s+t < symbols+tables {
+		p.groups, p.classes, p.nclasses, p.tables = byMove, c.coarse.classes, c.coarse.nclasses, c.coarse.tables
+		for k := range fine.groups() * levels {
+			c.classes[k] = p.classes[fine.coarse(k/levels)*levels+k%levels]
+		}
+		return s, t
+	}
+	return symbols, tables
 }
 
 // setExplicits sets the levels of activity of the blocks by what is to be coded,
@@ -225,7 +252,7 @@ func (c *coder[T]) append(dst []byte) []byte {
 	raw := c.residuals.raw.flush()
 	dst = binary.AppendUvarint(dst, uint64(len(raw)))
 	dst = append(dst, raw...)
-	return encodeSymbols(dst, c.residuals.syms, c.features.cells, &p.classes, c.codings)
+	return encodeSymbols(dst, c.residuals.syms, c.features.cells, &c.classes, c.codings)
 }
 
 // setCodings sets what the encoder needs of each symbol.

@@ -230,17 +230,15 @@ func (s *sample[T]) fit(p *params) {
 			seen[c][v] = true
 		}
 	}
-	unit := 1
-	for {
+	for unit := 1; ; unit++ {
 		for c, scores := range [curves][]uint8{p.exponent[:], p.activity[:], p.movement[:], p.column[:], p.trend[:]} {
 			if used[c] {
 				setScores(scores, factor[c][:], seen[c][:], unit)
 			}
 		}
-		if s.setFloor(p) || unit == 4 {
+		if s.setFloor(p) || unit == 2 {
 			return
 		}
-		unit++
 	}
 }
 
@@ -267,25 +265,45 @@ func setScores(scores []uint8, factor []float64, seen []bool, unit int) {
 }
 
 // setFloor sets the score of level 0, and reports whether the levels reach from
-// nearly the lowest to nearly the highest score of the sample.
+// nearly the lowest to nearly the highest score of the sample. What moved and what
+// did not are in groups of their own, so it shifts the scores of either: they need
+// not fit the levels together.
 func (s *sample[T]) setFloor(p *params) bool {
-	var count [curves*maxScore + 1]int
+	var count [2][curves*maxScore + 1]int
 	for i := range s.rows {
 		on := &s.rows[i].on
-		count[int(p.exponent[on[0]])+int(p.activity[on[1]])+int(p.movement[on[2]])+int(p.column[on[3]])+int(p.trend[on[4]])]++
+		count[on[0]/exponents][int(p.exponent[on[0]])+int(p.activity[on[1]])+int(p.movement[on[2]])+int(p.column[on[3]])+int(p.trend[on[4]])]++
 	}
-	few := len(s.rows) / 256
-	low, high := 0, len(count)-1
-	for n := count[low]; n <= few && low < high; n += count[low] {
+	var floor [2]int
+	fits := true
+	for half := range count {
+		low, high := bulk(count[half][:])
+		floor[half] = max(low-1, high-levels+1, 0)
+		fits = fits && high-low < levels+levels/4
+	}
+	p.floor = min(max(floor[0], floor[1]), maxFloor)
+	for e := range p.exponent {
+		p.exponent[e] = uint8(min(int(p.exponent[e])+p.floor-floor[e/exponents], maxScore))
+	}
+	return fits
+}
+
+// bulk returns the values between which nearly all are that were counted.
+func bulk(count []int) (low, high int) {
+	total := 0
+	for _, n := range count {
+		total += n
+	}
+	if total == 0 {
+		return 0, 0
+	}
+	few := total / 128
+	high = len(count) - 1
+	for n := count[low]; n <= few; n += count[low] {
 		low++
 	}
-	for n := count[high]; n <= few && low < high; n += count[high] {
+	for n := count[high]; n <= few/4; n += count[high] {
 		high--
 	}
-	p.floor = min(max(low-1, 0), maxFloor)
-	if high-low >= levels {
-		p.floor = min((low+high-levels)/2, maxFloor)
-		return false
-	}
-	return true
+	return low, max(low, high)
 }

@@ -58,16 +58,27 @@ const (
 	together   grouping = 0 // one group
 	byStep     grouping = 1 // by movement
 	byTwoSteps grouping = 2 // by movement and trend
+	byMove     grouping = 3 // by whether there was a step
 )
 
 // groups returns the number of groups.
-func (g grouping) groups() int { return [...]int{1, 6, 8}[g] }
+func (g grouping) groups() int { return [...]int{1, 6, 8, 2}[g] }
+
+// coarse returns the group by move of one of the groups.
+func (g grouping) coarse(group int) int {
+	if g == byTwoSteps {
+		group /= 2
+	}
+	return min(group, 1)
+}
 
 // group returns the group of a movement and a trend.
 func (g grouping) group(movement, trend int) int {
 	switch g {
 	case together:
 		return 0
+	case byMove:
+		return min(movement/2, 1)
 	case byStep:
 		// Steps of 0, 1, 2, 3, 4 and 5, and all above.
 		switch {
@@ -128,9 +139,7 @@ func (p *params) write(w *bitWriter, blocks int, l *float) {
 // read undoes write. It returns why it can't, or "".
 func (p *params) read(r *bitReader, bases, blocks int, l *float) string {
 	*p = params{bases: bases, explicits: p.explicits[:0]}
-	if p.groups = grouping(r.bits(2)); p.groups > byTwoSteps {
-		return "unknown grouping"
-	}
+	p.groups = grouping(r.bits(2))
 	p.firstExponent = int(r.bits(8))
 	p.firstActivity = int(r.bits(8))
 	p.floor = int(r.bits(8))

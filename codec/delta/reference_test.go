@@ -215,7 +215,7 @@ func (d *referenceDecoder) parameters(r *referenceBits, bases int) {
 		}
 	}
 	classes := 0
-	for g := range []int{1, 6, 8}[d.grouping] {
+	for g := range []int{1, 6, 8, 2}[d.grouping] {
 		for l := 0; l < 32; classes++ {
 			run := r.g(1)
 			if run == 0 {
@@ -337,6 +337,8 @@ func (d *referenceDecoder) group(f *referenceFeature) int {
 			return 4
 		}
 		return 5
+	case 3:
+		return int(min(f.d, 1))
 	case 2:
 		switch {
 		case f.d == 0 && f.t == 8:

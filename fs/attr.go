@@ -97,7 +97,7 @@ func (n *node) setSize(ctx context.Context, rel string, fh fusefs.FileHandle, in
 	if h, ok := fh.(*handle); ok {
 		return h.file.Truncate(ctx, int64(size))
 	}
-	return n.mount.store.Truncate(ctx, rel, int64(size))
+	return n.mount.store.Truncate(ctx, rel, n.key, int64(size))
 }
 
 // maxSize keeps offset arithmetic far from its limits.

@@ -37,7 +37,7 @@ func (n *node) Create(ctx context.Context, name string, flags uint32, mode uint3
 	if err != nil {
 		return nil, nil, 0, n.mount.report(err)
 	}
-	return n.adopt(ctx, &o.info, out), &handle{n.mount, o.file, true}, fuse.FOPEN_DIRECT_IO, 0
+	return n.adopt(ctx, name, &o.info, out), &handle{n.mount, o.file, true}, fuse.FOPEN_DIRECT_IO, 0
 }
 
 // opened is a file just opened.
@@ -70,7 +70,7 @@ func (n *node) abandon(o opened, err error) {
 func (n *node) Open(ctx context.Context, flags uint32) (fusefs.FileHandle, uint32, syscall.Errno) {
 	mode := openMode(flags)
 	o, err := patience.Do(ctx, func(ctx context.Context) (opened, error) {
-		f, err := n.mount.store.Open(ctx, n.rel(), mode)
+		f, err := n.mount.store.OpenInode(ctx, n.rel(), n.key, mode)
 		return opened{file: f, write: mode != store.Read}, err
 	}, n.abandon)
 	if err != nil {

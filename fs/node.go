@@ -55,13 +55,23 @@ func (n *node) entry(ctx context.Context, rel string, out *fuse.EntryOut) (*fuse
 	if err != nil {
 		return nil, n.mount.report(err)
 	}
-	return n.adopt(ctx, &info, out), 0
+	return n.adopt(ctx, path.Base(rel), &info, out), 0
 }
 
-// adopt finds or makes the node of an inode. Its generation is the birth time,
-// so that a number given to a new file is never taken for the old one.
-func (n *node) adopt(ctx context.Context, info *store.Info, out *fuse.EntryOut) *fusefs.Inode {
+// adopt finds or makes the node of an inode with the given name. Its generation
+// is the birth time, so that a number given to a new file is never taken for the
+// old one.
+//
+// A directory that the kernel has forgotten keeps its node as long as there are
+// children that it knows by other names. A second node would leave them with a
+// name in the first, which no rename or unlink takes away any more.
+func (n *node) adopt(ctx context.Context, name string, info *store.Info, out *fuse.EntryOut) *fusefs.Inode {
 	setAttr(&out.Attr, info)
+	if child := n.GetChild(name); child != nil {
+		if c, ok := child.Operations().(*node); ok && c.key == info.Key && child.Mode() == info.Mode&unix.S_IFMT {
+			return child
+		}
+	}
 	return n.NewInode(ctx, &node{mount: n.mount, key: info.Key}, fusefs.StableAttr{
 		Mode: info.Mode & unix.S_IFMT,
 		Ino:  n.mount.number(info.Key.Device, info.Number),
@@ -119,7 +129,7 @@ func (n *node) Link(ctx context.Context, target fusefs.InodeEmbedder, name strin
 		return nil, syscall.EXDEV
 	}
 	rel := n.child(name)
-	if err := changeNames(ctx, func() error { return n.mount.store.Link(t.rel(), rel) }, nil); err != nil {
+	if err := changeNames(ctx, func() error { return n.mount.store.Link(t.rel(), t.key, rel) }, nil); err != nil {
 		return nil, n.mount.report(err)
 	}
 	return n.entry(ctx, rel, out)

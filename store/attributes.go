@@ -49,7 +49,26 @@ func (s *Store) onInode(op, rel string, key Key, do func(place) error) error {
 	if held {
 		return s.root.fail(op, rel, err)
 	}
-	return s.root.at(op, rel, func(dirfd int, base string) error { return do(place{dirfd, base}) })
+	return s.root.at(op, rel, func(dirfd int, base string) error {
+		if err := s.check(dirfd, base, key); err != nil {
+			return err
+		}
+		return do(place{dirfd, base})
+	})
+}
+
+// check is an error for a name that leads to another inode than key: whoever asks
+// has a name that was given to another. The zero Key is any.
+func (s *Store) check(dirfd int, base string, key Key) error {
+	if key == (Key{}) {
+		return nil
+	}
+	var st unix.Statx_t
+	err := unix.Statx(dirfd, base, unix.AT_SYMLINK_NOFOLLOW, statMask, &st)
+	if err == nil && s.ids.of(keyOf(&st)) != key {
+		err = unix.ESTALE
+	}
+	return err
 }
 
 // change is onInode for what changes something.
@@ -123,13 +142,14 @@ func futimens(fd int, atime, mtime unix.Timespec) error {
 	return nil
 }
 
-// Truncate is truncate(2): it sets the logical size of a file by its name.
-func (s *Store) Truncate(ctx context.Context, rel string, size int64) error {
+// Truncate is truncate(2): it sets the logical size of the file rel, which must be
+// key.
+func (s *Store) Truncate(ctx context.Context, rel string, key Key, size int64) error {
 	mode := Write
 	if size == 0 {
 		mode = Truncate
 	}
-	f, err := s.Open(ctx, rel, mode)
+	f, err := s.OpenInode(ctx, rel, key, mode)
 	if err != nil {
 		return err
 	}

@@ -823,7 +823,7 @@ func TestTruncateActsAtOnce(t *testing.T) {
 	_, err = f.WriteAt(testWeights(t)[:1<<20], 0)
 	must(t, err)
 	must(t, f.Flush())
-	must(t, s.Truncate(context.Background(), "f", 2<<20)) // before f's Release
+	must(t, s.Truncate(context.Background(), "f", f.Key(), 2<<20)) // before f's Release
 	x, err := Inspect(filepath.Join(dir, "f"))
 	must(t, err)
 	defer func() { must(t, x.Close()) }()

@@ -85,8 +85,8 @@ func (s *Store) Readlink(rel string) (string, error) {
 	return target, err
 }
 
-// Link gives the inode of from a second name.
-func (s *Store) Link(from, to string) error {
+// Link gives the inode of from, which must be key, a second name.
+func (s *Store) Link(from string, key Key, to string) error {
 	if err := s.writable("link", from, to); err != nil {
 		return err
 	}
@@ -97,6 +97,9 @@ func (s *Store) Link(from, to string) error {
 	defer s.names.RUnlock()
 	return s.root.at2("link", from, to, func(fd int, base string, toFD int, toBase string) error {
 		defer s.root.changes.client(toFD)()
+		if err := s.check(fd, base, key); err != nil {
+			return err
+		}
 		return unix.Linkat(fd, base, toFD, toBase, 0)
 	})
 }

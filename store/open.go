@@ -31,7 +31,7 @@ func (s *Store) Create(rel string, mode uint32, as Caller) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := s.adopt(context.Background(), rel, file, Write)
+	f, err := s.adopt(context.Background(), rel, file, Key{}, Write)
 	if err == nil {
 		f.noteName(rel)
 	}
@@ -52,6 +52,12 @@ const (
 // matches container.ErrDamaged or container.ErrVersion; it can be opened with
 // Truncate all the same. It matches unix.EINTR when ctx ended while the disk hung.
 func (s *Store) Open(ctx context.Context, rel string, mode Mode) (*File, error) {
+	return s.OpenInode(ctx, rel, Key{}, mode)
+}
+
+// OpenInode is Open for the inode key. A rel that leads to another one by now is
+// unix.ESTALE, and nothing happens to that. The zero Key is any.
+func (s *Store) OpenInode(ctx context.Context, rel string, key Key, mode Mode) (*File, error) {
 	if s.hidden(rel) {
 		return nil, s.root.fail("open", rel, unix.ENOENT)
 	}
@@ -67,7 +73,10 @@ func (s *Store) Open(ctx context.Context, rel string, mode Mode) (*File, error) 
 		if err != nil {
 			return nil, err
 		}
-		f, err := s.adopt(ctx, rel, file, mode)
+		f, err := s.adopt(ctx, rel, file, key, mode)
+		if errors.Is(err, unix.ESTALE) && try < maxTries {
+			continue // it may have been replaced in the middle of it
+		}
 		if err == nil {
 			f.warnFailure()
 		}
@@ -92,18 +101,21 @@ func (s *Store) leadsTo(ctx context.Context, rel string, f *File) bool {
 }
 
 // adopt makes file, just opened, the File of its inode or gives it to the one
-// that exists. It owns file.
-func (s *Store) adopt(ctx context.Context, rel string, file *os.File, mode Mode) (*File, error) {
+// that exists. It must be want's. It owns file.
+func (s *Store) adopt(ctx context.Context, rel string, file *os.File, want Key, mode Mode) (*File, error) {
 	write := mode != Read
 	st, err := statFD(int(file.Fd()))
 	if err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
 		err = unix.EINVAL
 	}
+	key := s.ids.of(keyOf(&st))
+	if err == nil && want != (Key{}) && key != want {
+		err = unix.ESTALE
+	}
 	if err != nil {
 		_ = file.Close()
 		return nil, s.root.fail("open", rel, err)
 	}
-	key := s.ids.of(keyOf(&st))
 	s.mu.Lock()
 	f := s.files[key]
 	if f == nil {

@@ -29,7 +29,7 @@ func errno(err error) syscall.Errno {
 // report is errno, and logs what a client could not tell from the number.
 func (m *mount) report(err error) syscall.Errno {
 	e := errno(err)
-	if e == syscall.EIO || e == syscall.EOPNOTSUPP {
+	if e == syscall.EIO || errors.Is(err, store.ErrMagic) {
 		m.log.Error(err.Error())
 	}
 	return e

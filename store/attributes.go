@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"runtime"
 	"strconv"
 	"unsafe"
@@ -82,7 +83,14 @@ func (s *Store) change(op, rel string, key Key, do func(place) error) error {
 // Chmod sets permissions.
 func (s *Store) Chmod(rel string, key Key, mode uint32) error {
 	return s.change("chmod", rel, key, func(p place) error {
-		return unix.Fchmodat(unix.AT_FDCWD, p.path(), mode, 0) // the kernel resolved symbolic links
+		if p.base != "" {
+			return unix.Fchmodat(p.fd, p.base, mode, 0) // the kernel resolved symbolic links
+		}
+		err := unix.Fchmod(p.fd, mode)
+		if errors.Is(err, unix.EBADF) { // O_PATH
+			err = unix.Fchmodat(unix.AT_FDCWD, p.path(), mode, 0)
+		}
+		return err
 	})
 }
 

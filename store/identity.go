@@ -11,11 +11,15 @@ type identities struct {
 	backing map[Key]Key    // the reverse of known
 	held    map[uint64]Key // inode numbers of replaced inodes that clients still know
 	given   map[Key]uint64 // numbers of files whose own number is held by another
-	// renumbered counts, by the backing's number, inodes that clients know by
-	// another number. An inode that was replaced may have left its number to the next.
-	renumbered map[uint64]int
-	last       uint64
+	last    uint64
+	// touched are the numbers that ever belonged to an inode that was replaced or
+	// replaced another; nil after more than maxTouched. They do not tell the inode:
+	// a listing may still have the number of one that is gone.
+	touched map[uint64]struct{}
 }
+
+// maxTouched bounds what readdir can tell without asking for each inode.
+const maxTouched = 1 << 18
 
 // firstGiven is where numbers begin that no backing filesystem hands out.
 const firstGiven = 1 << 52
@@ -41,23 +45,28 @@ func (x *identities) announce(key, to Key) {
 func (x *identities) announceLocked(key, to Key) {
 	if x.known == nil {
 		x.known, x.backing = make(map[Key]Key), make(map[Key]Key)
-		x.held, x.given, x.renumbered = make(map[uint64]Key), make(map[Key]uint64), make(map[uint64]int)
+		x.held, x.given, x.touched = make(map[uint64]Key), make(map[Key]uint64), make(map[uint64]struct{})
 		x.last = firstGiven
 	}
-	if _, ok := x.known[to]; !ok {
-		x.renumbered[to.Inode]++
-	}
 	x.known[to] = key
+	x.touch(key.Inode)
+	x.touch(to.Inode)
+}
+
+func (x *identities) touch(number uint64) {
+	if x.touched != nil {
+		x.touched[number] = struct{}{}
+	}
+	if len(x.touched) > maxTouched {
+		x.touched = nil
+	}
 }
 
 // retract takes an announcement back.
 func (x *identities) retract(to Key) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if _, ok := x.known[to]; ok {
-		delete(x.known, to)
-		x.restore(to.Inode)
-	}
+	delete(x.known, to)
 }
 
 // handOver makes the backing inode to what clients know as key.
@@ -82,7 +91,6 @@ func (x *identities) forget(key Key) {
 	if n, ok := x.given[key]; ok {
 		delete(x.given, key)
 		delete(x.held, n)
-		x.restore(key.Inode)
 	}
 }
 
@@ -90,14 +98,6 @@ func (x *identities) dropBacking(key Key) {
 	if old, ok := x.backing[key]; ok {
 		delete(x.known, old)
 		delete(x.backing, key)
-		x.restore(old.Inode)
-	}
-}
-
-// restore takes back one renumbering of a backing's number.
-func (x *identities) restore(number uint64) {
-	if x.renumbered[number]--; x.renumbered[number] <= 0 {
-		delete(x.renumbered, number)
 	}
 }
 
@@ -117,7 +117,6 @@ func (x *identities) numberLocked(key Key) uint64 {
 	}
 	x.last++
 	x.given[key] = x.last
-	x.renumbered[key.Inode]++
 	return x.last
 }
 
@@ -126,6 +125,6 @@ func (x *identities) numberLocked(key Key) uint64 {
 func (x *identities) own(number uint64) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	_, held := x.held[number]
-	return !held && x.renumbered[number] == 0
+	_, touched := x.touched[number]
+	return x.known == nil || x.touched != nil && !touched
 }

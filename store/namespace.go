@@ -33,11 +33,18 @@ func (s *Store) EntryNumber(dirfd int, name string, backing uint64) uint64 {
 	if s.ids.own(backing) {
 		return backing
 	}
-	var st unix.Statx_t
-	if err := unix.Statx(dirfd, name, unix.AT_SYMLINK_NOFOLLOW, statMask, &st); err != nil {
-		return backing // it is gone
+	var last Key
+	for try := 0; ; try++ {
+		var st unix.Statx_t
+		if err := unix.Statx(dirfd, name, unix.AT_SYMLINK_NOFOLLOW, statMask, &st); err != nil {
+			return backing // it is gone
+		}
+		key := s.ids.of(keyOf(&st))
+		if try > 0 && key == last || try == maxTries {
+			return s.ids.number(key)
+		}
+		last = key // it may have been replaced before its key was known
 	}
-	return s.ids.number(s.ids.of(keyOf(&st)))
 }
 
 // Mkdir makes a directory.

@@ -33,7 +33,7 @@ func TestOtherInode(t *testing.T) {
 	}
 	for what, err := range map[string]error{
 		"read": open(Read), "write": open(Write), "empty": open(Truncate),
-		"truncate": s.Truncate(context.Background(), "other", meant.Key, 1), "truncate to nothing": s.Truncate("other", meant.Key, 0),
+		"truncate": s.Truncate(context.Background(), "other", meant.Key, 1), "truncate to nothing": s.Truncate(context.Background(), "other", meant.Key, 0),
 		"chmod": s.Chmod("other", meant.Key, 0o777), "chown": s.Chown("other", meant.Key, os.Getuid(), -1),
 		"utimens":  s.Utimens("other", meant.Key, unix.Timespec{}, unix.Timespec{}),
 		"setxattr": s.Setxattr("other", meant.Key, "user.a", nil, 0), "link": s.Link("other", meant.Key, "new"),

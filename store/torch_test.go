@@ -71,7 +71,7 @@ func look(t *testing.T, s *Store, name string) Summary {
 
 func tensorNames(t *testing.T, s *Store, name string) (list []string) {
 	t.Helper()
-	f, err := s.Open(name, Read)
+	f, err := s.Open(context.Background(), name, Read)
 	must(t, err)
 	in, err := f.Inspect()
 	must(t, err)

@@ -127,7 +127,7 @@ func TestFixtures(t *testing.T) {
 					if got := tensorsOf(l); !reflect.DeepEqual(got, want) {
 						t.Fatalf("in pieces of %d:\n%+v, want\n%+v", most, got, want)
 					}
-					checkCover(t, regions, want)
+					checkCover(t, l, regions, want)
 				}
 			}
 			l := Detect(data, source(data))
@@ -143,10 +143,11 @@ func TestFixtures(t *testing.T) {
 }
 
 // checkCover: the regions of an array have its type, from its first byte on.
-func checkCover(t *testing.T, regions []Region, want []array) {
+func checkCover(t *testing.T, l Layout, regions []Region, want []array) {
 	t.Helper()
+	_, hasHeaders := l.(*pieces)
 	for _, a := range want {
-		if a.Length == 0 || elements(a.DType) == codec.Bytes {
+		if a.Length == 0 || elements(a.DType) == codec.Bytes || hasHeaders && a.Length < smallArray {
 			continue
 		}
 		starts := false
@@ -250,7 +251,7 @@ func TestImpossibleArrays(t *testing.T) {
 		"gguf: string beyond reach": {append(value(gguf(1, 1), "k", ggufString, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f), make([]byte, 99)...), "too many"},
 		"gguf: array in array": {append(value(gguf(1, 0), "k", ggufArray),
 			bytes.Repeat([]byte{ggufArray, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0}, 9)...), "impossible"},
-		"npz: then something else": {append(fixture(t, "weights.npz")[:183+480], "something"...), "no part of a zip"},
+		"npz: then something else": {append(fixture(t, "weights.npz")[:183+4800], "something"...), "no part of a zip"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l, _ := play(t, c.data, -1, 1<<18)

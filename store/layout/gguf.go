@@ -91,6 +91,7 @@ type gguf struct {
 	windowAt  int64
 
 	tensors []Tensor
+	table   int   // bytes of their names and shapes
 	start   int64 // of the data; 0 until the header is read
 	problem error
 	rest    *probe // after the last tensor, or from where the header breaks a rule
@@ -359,6 +360,9 @@ func (g *gguf) entry() error {
 	}
 	t.Begin, t.End = int64(begin), int64(begin+size)
 	g.tensors = append(g.tensors, t)
+	if g.table += tableSize(&t); g.table > maxTable {
+		return errTooMany
+	}
 	g.pos += int64(len(b))
 	g.entries--
 	return nil

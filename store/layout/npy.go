@@ -96,8 +96,8 @@ func npyArray(text string, start int64) (*Tensor, error) {
 		return nil, err
 	}
 	dims, ok := dict["shape"].([]any)
-	if !ok {
-		return nil, errors.New("the header has no shape")
+	if !ok || len(dims) > npyMaxRank {
+		return nil, errors.New("the header has no shape, or an impossible one")
 	}
 	t := &Tensor{Begin: start}
 	if t.DType, ok = dict["descr"].(string); !ok || len(t.DType) > maxDTypeName || !utf8.ValidString(t.DType) {
@@ -118,7 +118,10 @@ func npyArray(text string, start int64) (*Tensor, error) {
 	return t, nil
 }
 
-const maxDTypeName = 64
+const (
+	maxDTypeName = 64
+	npyMaxRank   = 64 // numpy's own limit
+)
 
 // product multiplies; a dimension of 0 makes it 0.
 func product(size uint64, shape []uint64) (n uint64, ok bool) {

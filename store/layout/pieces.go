@@ -1,6 +1,7 @@
 package layout
 
 import (
+	"errors"
 	"fmt"
 	"math"
 
@@ -12,8 +13,13 @@ const (
 	// maxTensors is how many tensors a layout remembers: a file with more is
 	// hostile, or not what it seems to be.
 	maxTensors = 1 << 20
+	// maxTable is how many bytes their names and shapes may have, about.
+	maxTable = 64 << 20
 	// maxHeader is how long the header of one array may be.
 	maxHeader = 1 << 20
+	// smallArray is the size below which an array is left among the headers
+	// around it: frames of its own would cost more than its type gains.
+	smallArray = 4 << 10
 )
 
 // piece is a header with what follows it, up to the next header.
@@ -30,11 +36,16 @@ type pieces struct {
 	// bytes it must see if those are more than b has.
 	parse   func(b []byte) (p piece, need int, err error)
 	tensors []Tensor
+	table   int   // bytes of their names and shapes
 	next    int64 // where the first header begins that is not read yet
 	need    int   // how many bytes of it must be there
 	problem error
 	rest    *probe // from next on, after a problem
 }
+
+var errTooMany = errors.New("there are too many tensors")
+
+func tableSize(t *Tensor) int { return len(t.Name) + len(t.DType) + 8*len(t.Shape) }
 
 func newPieces(format string, src Source, parse func([]byte) (piece, int, error)) *pieces {
 	return &pieces{src: src, format: format, parse: parse, need: 1}
@@ -51,7 +62,7 @@ func (p *pieces) Region(off int64) (Region, error) {
 	}
 	switch {
 	case off < p.next:
-		return within(regionOf(p.tensors, off), off, p.next), nil
+		return shared(regionOf(p.tensors, off), off, p.next), nil
 	case p.rest != nil:
 		return p.rest.Region(off)
 	case off < p.next+int64(p.need):
@@ -60,10 +71,13 @@ func (p *pieces) Region(off int64) (Region, error) {
 	return Region{}, ErrMore
 }
 
-// within cuts a region at end. Where bytes of no type begin does not matter, so
-// they begin at off: what has been told in parts can share a frame.
-func within(r Region, off, end int64) Region {
+// shared cuts a region at end, and lets bytes of no type and small arrays begin
+// at off, so that what is told in parts can share a frame.
+func shared(r Region, off, end int64) Region {
 	r.End = min(r.End, end)
+	if r.End-r.Begin < smallArray {
+		r.DType = codec.Bytes
+	}
 	if r.DType == codec.Bytes {
 		r.Begin = off
 	}
@@ -88,8 +102,8 @@ func (p *pieces) advance() bool {
 	case need > len(b):
 		p.need = need
 		return true
-	case len(p.tensors) == maxTensors:
-		return p.fail(fmt.Errorf("more than %d arrays", maxTensors))
+	case len(p.tensors) == maxTensors || p.table > maxTable:
+		return p.fail(errTooMany)
 	}
 	end := int64(math.MaxInt64)
 	if piece.length < end-p.next {
@@ -98,6 +112,7 @@ func (p *pieces) advance() bool {
 	if t := piece.tensor; t != nil && t.End <= piece.length {
 		t.Begin, t.End = t.Begin+p.next, min(t.End, end-p.next)+p.next
 		p.tensors = append(p.tensors, *t)
+		p.table += tableSize(t)
 	}
 	p.next, p.need = end, 1
 	return true

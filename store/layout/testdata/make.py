@@ -88,7 +88,7 @@ def npz_mixed(name):
     """Members of other kinds, as numpy.load passes over them."""
     with zipfile.ZipFile(HERE / name, "w") as z:
         for member, method, data in (("a.npy", zipfile.ZIP_STORED, weights(100)), ("b.npy", zipfile.ZIP_DEFLATED, weights(100)),
-                                     ("note.txt", zipfile.ZIP_STORED, b"a note"), ("c.npy", zipfile.ZIP_STORED, np.arange(50))):
+                                     ("note.txt", zipfile.ZIP_STORED, b"a note"), ("c.npy", zipfile.ZIP_STORED, np.arange(600))):
             if not isinstance(data, bytes):
                 out = io.BytesIO()
                 np.save(out, data)
@@ -139,19 +139,19 @@ def main():
     many = np.zeros(3, dtype=[(f"a_field_with_a_long_name_{i:05}", "<f4") for i in range(1400)])
     record = np.dtype([("id", "<i8"), ("place", "<f4", (3,)), ("inner", [("a", "<u2"), ("b", "|S3")])], align=True)
     expected = {
-        "f32.npy": npy("f32.npy", weights(7, 11)),
-        "f16_fortran.npy": npy("f16_fortran.npy", np.asfortranarray(weights(5, 6, dtype=np.float16))),
-        "big_endian.npy": npy("big_endian.npy", weights(9).astype(">f4")),
+        "f32.npy": npy("f32.npy", weights(70, 21)),
+        "f16_fortran.npy": npy("f16_fortran.npy", np.asfortranarray(weights(50, 60, dtype=np.float16))),
+        "big_endian.npy": npy("big_endian.npy", weights(1100).astype(">f4")),
         "scalar.npy": npy("scalar.npy", np.float64(3)),
         "empty.npy": npy("empty.npy", np.zeros((0, 4), np.int32)),
         "structured.npy": npy("structured.npy", np.zeros(4, record)),
         "version2.npy": npy("version2.npy", many),
         "version3.npy": npy("version3.npy", np.zeros(2, [("größe", "<f8"), ("重量", "<f8")])),
-        "three.npy": npy("three.npy", weights(33), np.arange(9, dtype=np.int16), np.ones(3, np.complex64)),
+        "three.npy": npy("three.npy", weights(1111), np.arange(2222, dtype=np.int16), np.ones(777, np.complex64)),
         "bytes.npy": npy("bytes.npy", np.array(["ab", "cdef"]), np.array([b"xyz"]), np.array([True, False]),
                          np.array(["2024-01-01"], "M8[s]")),
-        "weights.npz": npz("weights.npz", w=weights(12, 10), step=np.int64(7), bias=weights(10, dtype=np.float16)),
-        "stream.npz": npz_stream("stream.npz", w=weights(12, 10), empty=np.zeros(0), v=weights(3)),
+        "weights.npz": npz("weights.npz", w=weights(120, 10), step=np.int64(7), bias=weights(2100, dtype=np.float16)),
+        "stream.npz": npz_stream("stream.npz", w=weights(120, 10), empty=np.zeros(0), v=weights(3)),
         "mixed.npz": npz_mixed("mixed.npz"),
         "v3.gguf": gguf_file("v3.gguf"),
         "v2_aligned.gguf": gguf_file("v2_aligned.gguf", alignment=128, version=2),

@@ -26,6 +26,9 @@ const (
 	// bloatMin and four times what is live are what dead bytes must exceed
 	// while the file is being written: it goes plain then, until its last close.
 	bloatMin = 64 << 20
+	// pieceMin is how long the pieces must be, on average, in which a container
+	// was written: what frames cost beyond their bytes is 2 % of that.
+	pieceMin = 20 << 10
 )
 
 var errChanged = errors.New("the file changed meanwhile")
@@ -68,6 +71,8 @@ func (f *File) betterContainer(c *saving) (form, bool) {
 		return form{true, "it has become safetensors"}, true
 	case l != nil && c.misaligned > c.length/8:
 		return form{true, "much of it was written out of order"}, true
+	case l != nil && c.cuts > c.length/pieceMin:
+		return form{true, "it was written in small pieces"}, true
 	}
 	return form{}, false
 }

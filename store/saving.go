@@ -27,6 +27,7 @@ type saving struct {
 
 	dead       int64 // roughly: bytes overwritten since the file was opened
 	misaligned int64 // bytes coded without their element type, for want of knowing it
+	cuts       int64 // frames that ended early because something was flushed, or written elsewhere
 
 	chunk *container.Chunk // what the sequence has of its last frame, or nil
 	limit int64            // where chunk ends at the latest
@@ -213,6 +214,9 @@ func (s *saving) Truncate(size int64) error {
 }
 
 func (s *saving) flush() error {
+	if s.chunk != nil && s.chunk.Len() > 0 {
+		s.cuts++
+	}
 	if err := s.submit(); err != nil {
 		return err
 	}

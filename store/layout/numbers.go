@@ -2,6 +2,7 @@ package layout
 
 import (
 	"bytes"
+	"math"
 	"slices"
 	"sort"
 
@@ -39,7 +40,7 @@ type element struct {
 // next is the first offset from off on at which an element begins.
 func (e element) next(off int64) int64 {
 	size := int64(e.dtype.Size())
-	return off + ((e.phase-off)%size+size)%size
+	return off + min(((e.phase-off)%size+size)%size, math.MaxInt64-off)
 }
 
 // guess is the stride probe: for each element type and phase it takes the
@@ -172,7 +173,7 @@ func (p *probe) Region(off int64) (Region, error) {
 		return p.look(off, r), nil
 	}
 	begin := off - (off-r.begin)%stepMin
-	return Region{Begin: begin, End: min(begin+stepMin, r.end), DType: r.dtype}, nil
+	return Region{Begin: begin, End: begin + min(stepMin, r.end-begin), DType: r.dtype}, nil
 }
 
 // end is how far all is decided.
@@ -246,19 +247,20 @@ func (p *probe) sample(at, span, size int64) sample {
 // extend makes what follows begin, for about length bytes, what the probe
 // takes it for now. Bytes before the first whole element go to the run before.
 func (p *probe) extend(begin, length int64) {
-	first := p.ahead.next(begin)
+	end := begin + min(length, math.MaxInt64-begin)
+	first := min(p.ahead.next(begin), end)
 	if n := len(p.runs) - 1; n >= 0 && !p.runs[n].unknown {
 		last := &p.runs[n]
 		size := int64(p.ahead.dtype.Size())
 		if last.dtype == p.ahead.dtype && (last.begin-p.ahead.phase)%size == 0 {
-			last.end = begin + length
+			last.end = end
 			return
 		}
 		last.end = first
 	} else if first > begin {
 		p.push(run{begin: begin, end: first})
 	}
-	p.push(run{begin: first, end: begin + length, dtype: p.ahead.dtype})
+	p.push(run{begin: first, end: end, dtype: p.ahead.dtype})
 }
 
 // push adds a run. Of too many, the older half is forgotten.
@@ -275,9 +277,10 @@ func (p *probe) look(off int64, r *run) Region {
 	if off >= p.looked.Begin && off < p.looked.End {
 		return p.looked
 	}
-	begin, end := max(off-off%stepMin, r.begin), min(off-off%stepMin+stepMin, r.end)
+	begin := max(off-off%stepMin, r.begin)
+	end := begin + min(stepMin, r.end-begin)
 	p.reconsider(begin)
-	first := p.aside.next(begin)
+	first := min(p.aside.next(begin), end)
 	if off < first {
 		return Region{begin, first, codec.Bytes}
 	}

@@ -173,6 +173,17 @@ func TestProbeOutOfOrder(t *testing.T) {
 	}
 }
 
+// TestProbeAtTheEndOfOffsets: the last offsets that a file can have do not wrap.
+func TestProbeAtTheEndOfOffsets(t *testing.T) {
+	p := newProbe(source(realWeights(t)), 3)
+	_, _ = p.Region(100)
+	for _, off := range []int64{1 << 62, math.MaxInt64 - 1<<17, math.MaxInt64 - 1, math.MaxInt64 - 70_000, math.MaxInt64 - 9, 1<<62 + 5} {
+		if r, err := p.Region(off); err != nil || r.Begin > off || r.End <= off {
+			t.Errorf("at %d: %+v %v", off, r, err)
+		}
+	}
+}
+
 // TestProbeForgets: however often data change, the runs that are remembered are
 // bounded, and all offsets keep a region.
 func TestProbeForgets(t *testing.T) {

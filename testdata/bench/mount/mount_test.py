@@ -106,7 +106,7 @@ class Page(unittest.TestCase):
         self.assertEqual(
             new,
             f"{before}{report.BEGIN}\n\nthe codec's\n\n{report.END}{between}"
-            f"{page.BEGIN}\n\nthe mount's\n\n{page.END}{after}",
+            f"{page.BEGIN}\n\n![times as fast as ext4](mount.svg)\n\nthe mount's\n\n{page.END}{after}",
         )
 
     def test_picture(self):

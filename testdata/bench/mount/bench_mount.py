@@ -306,7 +306,10 @@ def measure_all(args, quick):
     finally:
         clients.close()
         for side in candidates.values():
-            side.remove()
+            try:
+                side.remove()
+            except (sides.Missing, OSError, subprocess.SubprocessError) as e:
+                report_problem(problems, f"{side.name} did not go as it should: {e}")
         shutil.rmtree(work, ignore_errors=True)
     return {
         "date": datetime.date.today().isoformat(),

@@ -239,7 +239,8 @@ class Btrfs(Side):
         self.loop = command("losetup", "--find", "--show", "--direct-io=on", image).strip()
 
     def mount(self):
-        command("mount", "-t", "btrfs", "-o", "compress=zstd:3", self.loop, self.point)
+        # Without force it looks at a file's beginning and stores weights as they are.
+        command("mount", "-t", "btrfs", "-o", "compress-force=zstd:3", self.loop, self.point)
 
     def unmount(self):
         if os.path.ismount(self.point):

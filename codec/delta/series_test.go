@@ -108,7 +108,7 @@ func (c *checkpoint) elements(p piece) Elements { return Elements{c.file[p.from:
 // A measured pair is one checkpoint given those before it.
 type measuredPair struct {
 	raw, full, delta, xor, patch int
-	larger, one                  int // frames
+	larger                       int // frames
 	encode, decode               time.Duration
 }
 

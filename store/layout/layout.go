@@ -53,13 +53,13 @@ type Layout interface {
 // and what it does not know. src must stay readable as long as the Layout is
 // used.
 func Detect(head []byte, src Source) Layout {
+	if l := detectArrays(head, src); l != nil {
+		return l
+	}
 	if l := detectSafetensors(head, src); l != nil {
 		return l
 	}
 	if l := detectTorch(head, src); l != nil {
-		return l
-	}
-	if l := detectArrays(head, src); l != nil {
 		return l
 	}
 	if l := detectNumbers(head, src); l != nil {

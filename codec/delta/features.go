@@ -12,11 +12,12 @@ type features[T ordinal] struct {
 	base, before []T // ordinals of the first two bases
 	earlier      []T // third, or before
 	third        []T
-	guess        []T           // ordinals of the predicted elements
-	exponent     []uint8       // of the base, less params.firstExponent, clamped
-	move         []uint8       // movement from before to base; moveDown is set if it fell
-	trend        []uint8       // how it moved from earlier to before, 8 for not at all
-	acts         [block]uint32 // of the block at hand
+	guess        []T                  // ordinals of the predicted elements
+	exponent     []uint8              // of the base, less params.firstExponent, clamped
+	move         []uint8              // movement from before to base; moveDown is set if it fell
+	trend        []uint8              // how it moved from earlier to before, 8 for not at all
+	acts         [block]uint32        // of the block at hand
+	gains        [2 * exponents]int32 // both of params
 	blocks       []uint64
 	columns      []uint64
 	columnScores []uint8
@@ -52,6 +53,9 @@ func (f *features[T]) measure(p *params, l *float) {
 	if p.bases == 1 {
 		f.measureOne(p, l.mantissa)
 		return
+	}
+	for e := range exponents {
+		f.gains[e], f.gains[exponents+e] = int32(p.gain[e]), int32(p.gain2[e])
 	}
 	f.columns = grow(f.columns, p.stride+block)
 	clear(f.columns)
@@ -99,6 +103,13 @@ func (f *features[T]) measureOne(p *params, mantissa uint) {
 
 // measureBlock is measure for elements of one block, whose activity it returns.
 func (f *features[T]) measureBlock(p *params, l *float, from, to int) (sum uint64) {
+	if sum, ok := measureVector(f, p, l, from, to); ok {
+		return sum
+	}
+	return f.measureBlockGo(p, l, from, to)
+}
+
+func (f *features[T]) measureBlockGo(p *params, l *float, from, to int) (sum uint64) {
 	base, before, guess := f.base[from:to], f.before[from:to], f.guess[from:to]
 	before, guess = before[:len(base)], guess[:len(base)]
 	exponent, move := f.exponent[from:to][:len(base)], f.move[from:to][:len(base)]

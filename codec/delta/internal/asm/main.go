@@ -1,0 +1,163 @@
+// Command asm writes the assembly kernels of package delta. It is a module of its
+// own, so that package delta does not depend on the assembler. From the directory
+// of package delta:
+//
+//	go generate
+package main
+
+import (
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+func main() {
+	ConstraintExpr("amd64")
+	measureKernel()
+	Generate()
+}
+
+// broadcast returns a register whose 16 lanes are v.
+func broadcast(v uint32) reg.VecVirtual {
+	g, z := GP32(), ZMM()
+	MOVL(U32(v), g)
+	VPBROADCASTD(g, z)
+	return z
+}
+
+// measureKernel works on 16 elements at a time, each in a lane of 32 bits.
+func measureKernel() {
+	TEXT("measureAVX512", NOSPLIT, "func(base, before, earlier, guess *uint16, exponent, move, trend *uint8, acts *uint32, gains *[64]int32, mantissa, first int) uint64")
+	Pragma("noescape")
+	Doc("measureAVX512 is measureBlockGo for a block of 128 elements of two bytes. gains are",
+		"the first gains and then the second ones.")
+	pointers := map[string]reg.Register{}
+	for _, name := range []string{"base", "before", "earlier", "guess", "exponent", "move", "trend", "acts"} {
+		pointers[name] = Load(Param(name), GP64())
+	}
+	gains := Load(Param("gains"), GP64())
+	shift, first := XMM(), ZMM()
+	MOVQ(Load(Param("mantissa"), GP64()), shift)
+	VPBROADCASTD(Load(Param("first"), GP64()).(reg.GPVirtual).As32(), first)
+	var gain [4]reg.VecVirtual
+	for k := range gain {
+		gain[k] = ZMM()
+		VMOVDQU32(Mem{Base: gains, Disp: 64 * k}, gain[k])
+	}
+	zero := ZMM()
+	VPXORD(zero, zero, zero)
+	ones, magnitude := broadcast(0xffffffff), broadcast(0x7fff)
+	thirtyOne, thirtyTwo, most, twelve := broadcast(31), broadcast(32), broadcast(4095), broadcast(12)
+	down, seven, minusSeven, eight, sixteen, four, one := broadcast(0x80), broadcast(7), broadcast(0xfffffff9), broadcast(8), broadcast(16), broadcast(4), broadcast(1)
+	sum := ZMM()
+	VPXORQ(sum, sum, sum)
+	i := GP64()
+	XORQ(i, i)
+	at := func(name string, scale uint8) Mem {
+		return Mem{Base: pointers[name], Index: i, Scale: scale}
+	}
+
+	Label("loop")
+	o, p, q := ZMM(), ZMM(), ZMM()
+	VPMOVZXWD(at("base", 2), o)
+	VPMOVZXWD(at("before", 2), p)
+	VPMOVZXWD(at("earlier", 2), q)
+
+	e := ZMM()
+	VPSLLD(U8(16), o, e)
+	VPSRAD(U8(31), e, e)
+	VPXORD(ones, e, e)
+	VPXORD(o, e, e)
+	VPANDD(magnitude, e, e)
+	VPSRLD(shift, e, e)
+	VPSUBD(first, e, e)
+	VPMAXSD(zero, e, e)
+	VPMINSD(thirtyOne, e, e)
+
+	step, last, sign := ZMM(), ZMM(), ZMM()
+	VPSUBD(p, o, step)
+	VPSUBD(q, p, last)
+	VMOVDQA32(step, sign)
+	stayed := K()
+	VPTESTNMD(step, step, stayed)
+	VMOVDQA32(last, stayed, sign)
+	VPSRAD(U8(31), sign, sign)
+	for _, v := range []reg.VecVirtual{step, last} {
+		VPXORD(sign, v, v)
+		VPSUBD(sign, v, v)
+	}
+
+	// A shift by a negative number of bits, which is a great one, gives 0.
+	act, bits, right := ZMM(), ZMM(), ZMM()
+	VPMINUD(most, step, act)
+	VPSUBD(e, twelve, bits)
+	VPSRLVD(bits, act, right)
+	VPSUBD(twelve, e, bits)
+	VPSLLVD(bits, act, act)
+	VPORD(right, act, act)
+	VMOVDQU32(act, at("acts", 4))
+	VPSRLQ(U8(32), act, right)
+	VPADDQ(right, sum, sum)
+	VPSLLQ(U8(32), act, act)
+	VPSRLQ(U8(32), act, act)
+	VPADDQ(act, sum, sum)
+
+	length, second, m := ZMM(), ZMM(), ZMM()
+	VPLZCNTD(step, length)
+	VPSUBD(length, thirtyTwo, length)
+	VPSLLD(U8(2), step, second)
+	VPSRLVD(length, second, second)
+	VPANDD(one, second, second)
+	VPADDD(length, length, m)
+	VPADDD(second, m, m)
+	VPANDD(down, sign, length)
+	VPORD(length, m, m)
+	VPMOVDB(m, at("move", 1))
+
+	t := ZMM()
+	VPMINSD(seven, last, t)
+	VPMAXSD(minusSeven, t, t)
+	VPADDD(eight, t, t)
+	VPMOVDB(t, at("trend", 1))
+
+	x, y := ZMM(), ZMM()
+	VMOVDQA32(e, x)
+	VPERMI2D(gain[1], gain[0], x)
+	VMOVDQA32(e, y)
+	VPERMI2D(gain[3], gain[2], y)
+	VPMULLD(step, x, x)
+	VPMULLD(last, y, y)
+	VPADDD(y, x, x)
+	VPADDD(sixteen, x, x)
+	VPSRAD(U8(5), x, x)
+	VPXORD(sign, x, x)
+	VPSUBD(sign, x, x)
+	far := K()
+	VPCMPUD(U8(5), four, step, far) // not less
+	VPADDD(x, o, far, o)
+	VPMOVDW(o, at("guess", 2))
+
+	moved := K()
+	VPTESTMD(step, step, moved)
+	VPORD(thirtyTwo, e, moved, e)
+	VPMOVDB(e, at("exponent", 1))
+
+	ADDQ(Imm(16), i)
+	CMPQ(i, Imm(128))
+	JB(LabelRef("loop"))
+
+	// The sum of the eight lanes.
+	half := YMM()
+	VEXTRACTI64X4(U8(1), sum, half)
+	VPADDQ(half, sum.AsY(), half)
+	quarter := XMM()
+	VEXTRACTI128(U8(1), half, quarter)
+	VPADDQ(quarter, half.AsX(), quarter)
+	other, total := GP64(), GP64()
+	MOVQ(quarter, total)
+	VPEXTRQ(U8(1), quarter, other)
+	ADDQ(other, total)
+	Store(total, ReturnIndex(0))
+	VZEROUPPER()
+	RET()
+}

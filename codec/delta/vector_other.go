@@ -1,0 +1,7 @@
+//go:build !amd64
+
+package delta
+
+func measureVector[T ordinal](*features[T], *params, *float, int, int) (sum uint64, ok bool) {
+	return 0, false
+}

@@ -224,7 +224,7 @@ func (d *decoder[T]) decode(dst []byte, h *header, bases []Elements) error {
 	if !decodeSymbols(d.syms, f.cells, d.entries, coded) {
 		return corrupt("bad symbols", nil)
 	}
-	restore(f.guess, d.syms, f.move, &raw, layout.direct, layout.parts)
+	restore(f.guess, d.syms, f.move, &raw, layout)
 	if raw.over || len(raw.in) != 0 {
 		return corrupt("raw bits of another number", nil)
 	}

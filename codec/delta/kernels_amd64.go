@@ -4,6 +4,21 @@
 
 package delta
 
+// orderAVX512 sets n elements at dst, a multiple of 32 and not 0, to order of those at src.
+//
+//go:noescape
+func orderAVX512(dst *uint16, src *uint16, n int)
+
+// unorderAVX512 sets n elements at dst, a multiple of 32 and not 0, to unorder of those at src.
+//
+//go:noescape
+func unorderAVX512(dst *uint16, src *uint16, n int)
+
+// addAVX512 is addDirectGo for n elements, a multiple of 32 and not 0.
+//
+//go:noescape
+func addAVX512(guess *uint16, syms *uint8, move *uint8, n int)
+
 // measureAVX512 is measureBlockGo for a block of 128 elements of two bytes. gains are
 // the first gains and then the second ones.
 //

@@ -4,6 +4,86 @@
 
 #include "textflag.h"
 
+// func orderAVX512(dst *uint16, src *uint16, n int)
+// Requires: AVX, AVX512BW, AVX512F
+TEXT ·orderAVX512(SB), NOSPLIT, $0-24
+	MOVQ         dst+0(FP), AX
+	MOVQ         src+8(FP), CX
+	MOVQ         n+16(FP), DX
+	MOVL         $0x80008000, BX
+	VPBROADCASTD BX, Z0
+	MOVL         $0xffffffff, BX
+	VPBROADCASTD BX, Z1
+	XORQ         BX, BX
+
+loop:
+	VMOVDQU16 (CX)(BX*2), Z1
+	VPSRAW    $0x0f, Z1, Z2
+	VPORD     Z0, Z2, Z2
+	VPXORD    Z2, Z1, Z1
+	VMOVDQU16 Z1, (AX)(BX*2)
+	ADDQ      $0x20, BX
+	CMPQ      BX, DX
+	JB        loop
+	VZEROUPPER
+	RET
+
+// func unorderAVX512(dst *uint16, src *uint16, n int)
+// Requires: AVX, AVX512BW, AVX512F
+TEXT ·unorderAVX512(SB), NOSPLIT, $0-24
+	MOVQ         dst+0(FP), AX
+	MOVQ         src+8(FP), CX
+	MOVQ         n+16(FP), DX
+	MOVL         $0x80008000, BX
+	VPBROADCASTD BX, Z0
+	MOVL         $0xffffffff, BX
+	VPBROADCASTD BX, Z1
+	XORQ         BX, BX
+
+loop:
+	VMOVDQU16 (CX)(BX*2), Z2
+	VPSRAW    $0x0f, Z2, Z3
+	VPXORD    Z1, Z3, Z3
+	VPORD     Z0, Z3, Z3
+	VPXORD    Z3, Z2, Z2
+	VMOVDQU16 Z2, (AX)(BX*2)
+	ADDQ      $0x20, BX
+	CMPQ      BX, DX
+	JB        loop
+	VZEROUPPER
+	RET
+
+// func addAVX512(guess *uint16, syms *uint8, move *uint8, n int)
+// Requires: AVX, AVX512BW, AVX512F
+TEXT ·addAVX512(SB), NOSPLIT, $0-32
+	MOVQ         guess+0(FP), AX
+	MOVQ         syms+8(FP), CX
+	MOVQ         move+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVL         $0x00010001, SI
+	VPBROADCASTD SI, Z1
+	VPXORD       Z0, Z0, Z0
+	XORQ         SI, SI
+
+loop:
+	VPMOVZXBW (CX)(SI*1), Z2
+	VPANDD    Z1, Z2, Z3
+	VPSUBW    Z3, Z0, Z3
+	VPSRLW    $0x01, Z2, Z2
+	VPXORD    Z3, Z2, Z2
+	VPMOVSXBW (DX)(SI*1), Z3
+	VPSRAW    $0x0f, Z3, Z3
+	VPXORD    Z3, Z2, Z2
+	VPSUBW    Z3, Z2, Z2
+	VMOVDQU16 (AX)(SI*2), Z3
+	VPADDW    Z2, Z3, Z3
+	VMOVDQU16 Z3, (AX)(SI*2)
+	ADDQ      $0x20, SI
+	CMPQ      SI, BX
+	JB        loop
+	VZEROUPPER
+	RET
+
 // func measureAVX512(base *uint16, before *uint16, earlier *uint16, guess *uint16, exponent *uint8, move *uint8, trend *uint8, acts *uint32, gains *[64]int32, mantissa int, first int) uint64
 // Requires: AVX, AVX2, AVX512CD, AVX512F, SSE2
 TEXT ·measureAVX512(SB), NOSPLIT, $0-96

@@ -1,8 +1,11 @@
 package delta
 
 import (
+	"bytes"
+	"encoding/binary"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/mithrilfs/mithrilfs/codec"
@@ -45,6 +48,41 @@ func TestMeasureKernel(t *testing.T) {
 		}
 		if !reflect.DeepEqual(got, want) {
 			t.Fatalf("try %d: features differ", try)
+		}
+	}
+}
+
+// TestOrderKernels compares the kernels with their twins for every value, and
+// for lengths that are no multiples of their steps.
+func TestOrderKernels(t *testing.T) {
+	all := make([]uint16, 1<<16)
+	src, back := make([]byte, 2<<16), make([]byte, 2<<16)
+	for i := range all {
+		binary.LittleEndian.PutUint16(src[2*i:], uint16(i))
+	}
+	for _, n := range []int{0, 1, 31, 32, 33, 100, len(all)} {
+		ordinals(all[:n], src[:2*n], codec.BF16, codec.BF16)
+		for i, o := range all[:n] {
+			if o != order(uint16(i)) {
+				t.Fatalf("order of %#x: %#x", i, o)
+			}
+		}
+		store(back[:2*n], all[:n])
+		if !bytes.Equal(back[:2*n], src[:2*n]) {
+			t.Fatalf("%d elements come back otherwise", n)
+		}
+	}
+}
+
+func TestAddKernel(t *testing.T) {
+	syms, move := randomBytes(1000, 1), randomBytes(1000, 2)
+	got, want := make([]uint16, 1000), make([]uint16, 1000)
+	for n := range 1000 {
+		k := addDirectVector(got[:n], syms, move)
+		addDirectGo(got[k:n], syms[k:n], move[k:n])
+		addDirectGo(want[:n], syms[:n], move[:n])
+		if !slices.Equal(got, want) {
+			t.Fatalf("%d elements: other sums", n)
 		}
 	}
 }

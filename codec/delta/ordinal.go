@@ -16,7 +16,7 @@ func ordinals[T ordinal](dst []T, src []byte, from, to codec.DType) {
 	switch dst := any(dst).(type) {
 	case []uint16:
 		src = src[:2*len(dst)]
-		for i := range dst {
+		for i := orderVector(dst, src); i < len(dst); i++ {
 			dst[i] = order(binary.LittleEndian.Uint16(src[2*i:]))
 		}
 	case []uint32:
@@ -72,8 +72,8 @@ func store[T ordinal](dst []byte, ords []T) {
 	switch ords := any(ords).(type) {
 	case []uint16:
 		dst = dst[:2*len(ords)]
-		for i, o := range ords {
-			binary.LittleEndian.PutUint16(dst[2*i:], unorder(o))
+		for i := unorderVector(dst, ords); i < len(ords); i++ {
+			binary.LittleEndian.PutUint16(dst[2*i:], unorder(ords[i]))
 		}
 	case []uint32:
 		dst = dst[:4*len(ords)]

@@ -1,6 +1,9 @@
 package delta
 
-import "math/bits"
+import (
+	"encoding/binary"
+	"math/bits"
+)
 
 // residuals is how the elements of a frame differ from their predictions: a
 // symbol for each, and the raw bits that some symbols ask for.
@@ -67,14 +70,29 @@ func unescape(sym uint8, direct, parts uint) (z uint32, n uint) {
 }
 
 // restore sets guess to the ordinals of the elements, given their symbols.
-func restore[T ordinal](guess []T, syms, move []uint8, raw *bitReader, direct, parts uint) {
+func restore[T ordinal](guess []T, syms, move []uint8, raw *bitReader, l *float) {
+	n := addDirectVector(guess, syms, move)
+	addDirectGo(guess[n:], syms[n:], move[n:])
+	for from := 0; from < len(syms); from += 8 {
+		if from+8 <= len(syms) && binary.LittleEndian.Uint64(syms[from:])&0xf0f0f0f0f0f0f0f0 == 0 {
+			continue // no escapes
+		}
+		for i := from; i < min(from+8, len(syms)); i++ {
+			s := syms[i]
+			if s < 1<<l.direct {
+				continue
+			}
+			high, n := unescape(s, l.direct, l.parts)
+			z := high | uint32(raw.bits(n))
+			guess[i] += unfold(T(z), move[i] >= moveDown) - unfold(T(s), move[i] >= moveDown)
+		}
+	}
+}
+
+// addDirectGo adds residuals as if all symbols were direct.
+func addDirectGo[T ordinal](guess []T, syms, move []uint8) {
 	syms, move = syms[:len(guess)], move[:len(guess)]
 	for i, s := range syms {
-		z := uint32(s)
-		if z >= 1<<direct {
-			high, n := unescape(s, direct, parts)
-			z = high | uint32(raw.bits(n))
-		}
-		guess[i] += unfold(T(z), move[i] >= moveDown)
+		guess[i] += unfold(T(s), move[i] >= moveDown)
 	}
 }

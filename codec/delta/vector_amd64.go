@@ -1,10 +1,14 @@
 package delta
 
-import "golang.org/x/sys/cpu"
+import (
+	"unsafe"
+
+	"golang.org/x/sys/cpu"
+)
 
 // What the kernels need. Each has a function in Go beside it that gives the same
 // values.
-var hasAVX512 = cpu.X86.HasAVX512F && cpu.X86.HasAVX512CD
+var hasAVX512 = cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512CD
 
 // measureVector is measureBlockGo of the block at from, or reports false.
 func measureVector[T ordinal](f *features[T], p *params, l *float, from, to int) (sum uint64, ok bool) {
@@ -14,4 +18,37 @@ func measureVector[T ordinal](f *features[T], p *params, l *float, from, to int)
 	}
 	return measureAVX512(&g.base[from], &g.before[from], &g.earlier[from], &g.guess[from], &g.exponent[from], &g.move[from],
 		&g.trend[from], &g.acts[0], &g.gains, int(l.mantissa), p.firstExponent), true
+}
+
+// orderVector orders elements of src, from the first one, and returns their
+// number.
+func orderVector(dst []uint16, src []byte) int {
+	n := len(dst) &^ 31
+	if !hasAVX512 || n == 0 {
+		return 0
+	}
+	orderAVX512(&dst[0], (*uint16)(unsafe.Pointer(&src[:2*n][0])), n)
+	return n
+}
+
+// unorderVector undoes orderVector.
+func unorderVector(dst []byte, src []uint16) int {
+	n := len(src) &^ 31
+	if !hasAVX512 || n == 0 {
+		return 0
+	}
+	unorderAVX512((*uint16)(unsafe.Pointer(&dst[:2*n][0])), &src[0], n)
+	return n
+}
+
+// addDirectVector is addDirectGo for elements from the first one, whose number it
+// returns.
+func addDirectVector[T ordinal](guess []T, syms, move []uint8) int {
+	g, ok := any(guess).([]uint16)
+	n := len(g) &^ 31
+	if !ok || !hasAVX512 || n == 0 {
+		return 0
+	}
+	addAVX512(&g[0], &syms[:n][0], &move[:n][0], n)
+	return n
 }

@@ -13,6 +13,9 @@ import (
 
 func main() {
 	ConstraintExpr("amd64")
+	orderKernel("order", false)
+	orderKernel("unorder", true)
+	addKernel()
 	measureKernel()
 	Generate()
 }
@@ -23,6 +26,70 @@ func broadcast(v uint32) reg.VecVirtual {
 	MOVL(U32(v), g)
 	VPBROADCASTD(g, z)
 	return z
+}
+
+// orderKernel maps 32 elements at a time. Those whose sign is set change all bits
+// when ordered, and those whose sign is not set when ordered back; others only
+// the sign.
+func orderKernel(name string, back bool) {
+	TEXT(name+"AVX512", NOSPLIT, "func(dst, src *uint16, n int)")
+	Pragma("noescape")
+	Doc(name + "AVX512 sets n elements at dst, a multiple of 32 and not 0, to " + name + " of those at src.")
+	dst := Load(Param("dst"), GP64())
+	src := Load(Param("src"), GP64())
+	n := Load(Param("n"), GP64())
+	top, ones := broadcast(0x80008000), broadcast(0xffffffff)
+	i := GP64()
+	XORQ(i, i)
+	Label("loop")
+	x, sign := ZMM(), ZMM()
+	VMOVDQU16(Mem{Base: src, Index: i, Scale: 2}, x)
+	VPSRAW(U8(15), x, sign)
+	if back {
+		VPXORD(ones, sign, sign)
+	}
+	VPORD(top, sign, sign)
+	VPXORD(sign, x, x)
+	VMOVDQU16(x, Mem{Base: dst, Index: i, Scale: 2})
+	ADDQ(Imm(32), i)
+	CMPQ(i, n)
+	JB(LabelRef("loop"))
+	VZEROUPPER()
+	RET()
+}
+
+// addKernel works on 32 elements at a time.
+func addKernel() {
+	TEXT("addAVX512", NOSPLIT, "func(guess *uint16, syms, move *uint8, n int)")
+	Pragma("noescape")
+	Doc("addAVX512 is addDirectGo for n elements, a multiple of 32 and not 0.")
+	guess := Load(Param("guess"), GP64())
+	syms := Load(Param("syms"), GP64())
+	move := Load(Param("move"), GP64())
+	n := Load(Param("n"), GP64())
+	zero, one := ZMM(), broadcast(0x00010001)
+	VPXORD(zero, zero, zero)
+	i := GP64()
+	XORQ(i, i)
+	Label("loop")
+	z, low, sign, o := ZMM(), ZMM(), ZMM(), ZMM()
+	VPMOVZXBW(Mem{Base: syms, Index: i, Scale: 1}, z)
+	VPANDD(one, z, low)
+	VPSUBW(low, zero, low)
+	VPSRLW(U8(1), z, z)
+	VPXORD(low, z, z)
+	VPMOVSXBW(Mem{Base: move, Index: i, Scale: 1}, sign)
+	VPSRAW(U8(15), sign, sign)
+	VPXORD(sign, z, z)
+	VPSUBW(sign, z, z)
+	VMOVDQU16(Mem{Base: guess, Index: i, Scale: 2}, o)
+	VPADDW(z, o, o)
+	VMOVDQU16(o, Mem{Base: guess, Index: i, Scale: 2})
+	ADDQ(Imm(32), i)
+	CMPQ(i, n)
+	JB(LabelRef("loop"))
+	VZEROUPPER()
+	RET()
 }
 
 // measureKernel works on 16 elements at a time, each in a lane of 32 bits.

@@ -241,8 +241,9 @@ func (d *decoder[T]) setEntries() {
 		slots := d.entries[k*freqSum : (k+1)*freqSum]
 		for s := range t.syms {
 			f := int(t.freq[s])
+			first := makeEntry(f, 0, s)
 			for i := range slots[:f] {
-				slots[i] = makeEntry(f, i, s)
+				slots[i] = first + entry(i)<<13
 			}
 			slots = slots[f:]
 		}

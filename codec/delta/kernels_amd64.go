@@ -24,3 +24,9 @@ func addAVX512(guess *uint16, syms *uint8, move *uint8, n int)
 //
 //go:noescape
 func measureAVX512(base *uint16, before *uint16, earlier *uint16, guess *uint16, exponent *uint8, move *uint8, trend *uint8, acts *uint32, gains *[64]int32, mantissa int, first int) uint64
+
+// symbolsAMD64 decodes 8 symbols in each of at most rounds rounds, more than 0, as long
+// as 16 of the avail bytes at coded are left. It returns the rounds and bytes left.
+//
+//go:noescape
+func symbolsAMD64(syms *uint8, classes *uint8, entries *uint32, coded *byte, x *[8]uint32, rounds int, avail int) (left int, rest int)

@@ -86,3 +86,11 @@ func TestAddKernel(t *testing.T) {
 		}
 	}
 }
+
+// TestWithoutKernels decodes golden frames without any kernel.
+func TestWithoutKernels(t *testing.T) {
+	defer func(vector bool) { hasAVX512, hasKernels = vector, true }(hasAVX512)
+	hasAVX512, hasKernels = false, false
+	TestGolden(t)
+	TestScratch(t)
+}

@@ -95,7 +95,8 @@ func decodeSymbols(syms, classes []uint8, entries []entry, coded []byte) bool {
 	}
 	coded = coded[4*states:]
 	classes = classes[:len(syms)]
-	done := 0
+	done, used := symbolsVector(syms, classes, entries, coded, &x)
+	coded = coded[used:]
 	for ; done+states <= len(syms) && len(coded) >= 2*states; done += states {
 		out, in := syms[done:done+states], classes[done:done+states]
 		pos := 0

@@ -10,6 +10,9 @@ import (
 // values.
 var hasAVX512 = cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512CD
 
+// hasKernels is false in tests that want the functions in Go.
+var hasKernels = true
+
 // measureVector is measureBlockGo of the block at from, or reports false.
 func measureVector[T ordinal](f *features[T], p *params, l *float, from, to int) (sum uint64, ok bool) {
 	g, ok := any(f).(*features[uint16])
@@ -51,4 +54,16 @@ func addDirectVector[T ordinal](guess []T, syms, move []uint8) int {
 	}
 	addAVX512(&g[0], &syms[:n][0], &move[:n][0], n)
 	return n
+}
+
+// symbolsVector decodes symbols from the first one, as long as coded has plenty of
+// bytes, and returns how many symbols and how many bytes they took. Every class
+// has its slots among entries.
+func symbolsVector(syms, classes []uint8, entries []entry, coded []byte, x *[states]uint32) (done, used int) {
+	rounds := len(syms) / states
+	if !hasKernels || rounds == 0 || len(coded) < 2*states {
+		return 0, 0
+	}
+	left, rest := symbolsAMD64(&syms[0], &classes[:len(syms)][0], (*uint32)(&entries[0]), &coded[0], x, rounds, len(coded))
+	return (rounds - left) * states, len(coded) - rest
 }

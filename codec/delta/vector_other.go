@@ -11,3 +11,7 @@ func orderVector([]uint16, []byte) int { return 0 }
 func unorderVector([]byte, []uint16) int { return 0 }
 
 func addDirectVector[T ordinal]([]T, []uint8, []uint8) int { return 0 }
+
+func symbolsVector(_, _ []uint8, _ []entry, _ []byte, _ *[states]uint32) (done, used int) {
+	return 0, 0
+}

@@ -21,7 +21,7 @@ type span struct {
 // Estimates of what a class takes in the header, in units of 2^-16 bits.
 const (
 	classCost  = 14 << 16
-	symbolCost = 4 << 16
+	symbolCost = 5 << 16
 )
 
 // merge adds up the groups of each side of a step.

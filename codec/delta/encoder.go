@@ -101,7 +101,7 @@ func (e *Encoder) appendBody(dst []byte, src Elements, row int, bases []Elements
 }
 
 // trialSize is the number of elements by which the number of bases is chosen.
-const trialSize = 8 << 10
+const trialSize = 4 << 10
 
 // trial returns how many of the bases make the middle of src smallest.
 func (c *coder[T]) trial(src Elements, bases []Elements) int {

@@ -8,9 +8,10 @@ import (
 // A sample is some of the elements of a frame, whole blocks, from which the
 // encoder finds the parameters. What it does here does not concern the decoder.
 type sample[T ordinal] struct {
-	at   []int // first element of each block
-	rows []observation
-	mean float64 // of the sizes
+	at      []int // first element of each block
+	rows    []observation
+	columns []uint8 // levels
+	mean    float64 // of the sizes
 }
 
 // An observation is an element of the sample: where it stands on each curve, and
@@ -114,6 +115,10 @@ func gain(v float64) int { return int(math.Round(min(max(v*32, -96), 96))) }
 func (s *sample[T]) observe(p *params, f *features[T], want []T) {
 	p.firstActivity = s.origin(p, f)
 	s.rows = s.rows[:0]
+	s.columns = grow(s.columns, p.stride)
+	for j := range s.columns {
+		s.columns[j] = level(quarter(f.columns[j]), p.firstColumn, columns)
+	}
 	for _, from := range s.at {
 		var on [curves]uint8
 		var active uint8
@@ -122,13 +127,17 @@ func (s *sample[T]) observe(p *params, f *features[T], want []T) {
 		} else {
 			active = level(quarter(smoothed(f.blocks, from/block)), p.firstActivity, activities)
 		}
+		column := from % max(p.stride, 1)
 		for i := from; i < min(from+block, len(want)); i++ {
 			on[byExponent] = f.exponent[i]
 			on[byActivity] = active + f.exponent[i]/exponents*activities
 			on[byMovement] = f.move[i] & sizeMask
 			on[byTrend] = f.trend[i]
 			if p.stride > 0 {
-				on[byColumn] = level(quarter(f.columns[i%p.stride]), p.firstColumn, columns)
+				on[byColumn] = s.columns[column]
+				if column++; column == p.stride {
+					column = 0
+				}
 			}
 			r := int64(want[i]) - int64(f.guess[i])
 			s.rows = append(s.rows, observation{on, float64(max(r, -r))})
@@ -197,7 +206,7 @@ func (s *sample[T]) curvesOf(used [curves]bool) (factor [curves][movements]float
 		}
 	}
 	const prior = 0.75
-	for range 3 {
+	for range 2 {
 		for c := range curves {
 			if !used[c] {
 				continue

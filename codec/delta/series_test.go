@@ -31,6 +31,7 @@ import (
 var (
 	seriesDir   = flag.String("series", "", "a directory of checkpoints to measure")
 	seriesPeers = flag.Bool("series-peers", true, "measure zstd too")
+	seriesFrame = flag.Int("series-frame", codec.FrameSize, "bytes in a frame")
 	seriesEvery = flag.Int("series-every", 1, "measure one frame of so many")
 	seriesBases = flag.Int("series-bases", 3, "the most bases of a frame")
 )
@@ -87,17 +88,17 @@ func readCheckpoint(path string) (*checkpoint, error) {
 	}
 	sort.Slice(tensors, func(i, j int) bool { return tensors[i].from < tensors[j].from })
 	for _, t := range tensors {
-		if t.to-t.from < codec.FrameSize {
+		if t.to-t.from < *seriesFrame {
 			if n := len(c.pieces); n > 0 {
-				if last := &c.pieces[n-1]; last.dtype == t.dtype && last.to == t.from && t.to-last.from <= codec.FrameSize {
+				if last := &c.pieces[n-1]; last.dtype == t.dtype && last.to == t.from && t.to-last.from <= *seriesFrame {
 					last.to = t.to
 					last.row = 0
 					continue
 				}
 			}
 		}
-		for from := t.from; from < t.to; from += codec.FrameSize {
-			c.pieces = append(c.pieces, piece{from, min(from+codec.FrameSize, t.to), t.dtype, t.row})
+		for from := t.from; from < t.to; from += *seriesFrame {
+			c.pieces = append(c.pieces, piece{from, min(from+*seriesFrame, t.to), t.dtype, t.row})
 		}
 	}
 	return c, nil
@@ -157,7 +158,7 @@ func measurePair(t *testing.T, c *checkpoint, bases []*checkpoint) (m measuredPa
 	runtime.LockOSThread() // for threadTime
 	defer runtime.UnlockOSThread()
 	full, e, d := codec.NewEncoder(), NewEncoder(), NewDecoder()
-	back := make([]byte, codec.FrameSize)
+	back := make([]byte, *seriesFrame)
 	var frame []byte
 	for i, p := range c.pieces {
 		if i%*seriesEvery != 0 {

@@ -34,6 +34,14 @@ func (x *identities) of(backing Key) Key {
 	return backing
 }
 
+// keptIn says whether what clients know as key is kept in the given backing inode.
+func (x *identities) keptIn(key, backing Key) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	now, replaced := x.backing[key]
+	return replaced && now == backing || !replaced && key == backing
+}
+
 // announce says that the backing inode to is about to become what clients know
 // as key, which has another one until handOver: it may have the name before.
 func (x *identities) announce(key, to Key) {

@@ -203,15 +203,24 @@ func (f *File) close() {
 		f.kept = append(f.kept, r.old)
 	}
 	for _, b := range f.kept {
+		f.forgetUnnamed(b)
 		_ = b.close() // nothing was written through it
 	}
 	if f.backing == nil {
 		return
 	}
-	if st, err := f.backing.stat(); err == nil && st.Nlink == 0 {
-		f.store.ids.forget(f.key)
-	}
+	f.forgetUnnamed(f.backing)
 	if err := f.backing.close(); err != nil {
 		f.store.log.Error("closing", "file", f.name, "error", err)
+	}
+}
+
+// forgetUnnamed ends the file's identity if b is what it is kept in and has no
+// name. Whoever opened the name right before another inode took it has a file
+// without a name too, but the identity lives on.
+func (f *File) forgetUnnamed(b *backing) {
+	st, err := b.stat()
+	if err == nil && st.Nlink == 0 && f.store.ids.keptIn(f.key, keyOf(&st)) {
+		f.store.ids.forget(f.key)
 	}
 }

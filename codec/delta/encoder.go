@@ -122,7 +122,8 @@ func (c *coder[T]) trial(src Elements, bases []Elements) int {
 	best, least := 0, int64(0)
 	for used := 1; used <= len(bases); used++ {
 		size := c.prepare(part(src), parts[:used], 0)
-		if best == 0 || size < least {
+		// A further base must be worth its reading.
+		if best == 0 || size < least-least/50 {
 			best, least = used, size
 		}
 	}

@@ -50,10 +50,6 @@ func grow[E any](s []E, n int) []E {
 
 // measure sets all but the cells.
 func (f *features[T]) measure(p *params, l *float) {
-	if p.bases == 1 {
-		f.measureOne(p, l.mantissa)
-		return
-	}
 	for e := range exponents {
 		f.gains[e], f.gains[exponents+e] = int32(p.gain[e]), int32(p.gain2[e])
 	}
@@ -86,19 +82,6 @@ func addActivities(columns []uint64, acts []uint32) {
 // or column: the step in the value domain.
 func contribution(size uint64, exponent int) uint32 {
 	return uint32(min(size, mostActive) << (exponent & 31) >> 12)
-}
-
-// measureOne is measure if there is only one base.
-func (f *features[T]) measureOne(p *params, mantissa uint) {
-	clear(f.move)
-	for i := range f.trend {
-		f.trend[i] = noTrend
-	}
-	copy(f.guess, f.base)
-	first := p.firstExponent
-	for i, o := range f.base {
-		f.exponent[i] = uint8(min(max(int(magnitude(o)>>mantissa)-first, 0), exponents-1))
-	}
 }
 
 // measureBlock is measure for elements of one block, whose activity it returns.
@@ -225,11 +208,14 @@ func (f *features[T]) setColumnScores(p *params) {
 	}
 }
 
-// setBases sets the ordinals of the bases, rounded to type d.
+// setBases sets the ordinals of the bases, rounded to type d. Those of missing
+// bases are those of the last one.
 func (f *features[T]) setBases(bases []Elements, d codec.DType) {
 	ordinals(f.base, bases[0].Data, bases[0].Type, d)
 	if len(bases) > 1 {
 		ordinals(f.before, bases[1].Data, bases[1].Type, d)
+	} else {
+		copy(f.before, f.base)
 	}
 	if len(bases) < 3 {
 		f.earlier = f.before

@@ -13,12 +13,12 @@ type Reader struct {
 	src   io.ReaderAt
 	cache *Cache
 	id    uint64
-	state State
 
 	readers readers
 
-	mu  sync.RWMutex // guards log, which only a Writer changes
-	log *Log
+	mu    sync.RWMutex // guards what follows, which only a Writer changes
+	state State
+	log   *Log
 }
 
 var _ io.ReaderAt = (*Reader)(nil)
@@ -46,8 +46,13 @@ func newReader(src io.ReaderAt, cache *Cache, log *Log, state State) *Reader {
 // Close drops what the cache holds of the container. It does not close src.
 func (r *Reader) Close() { r.cache.forget(r.id) }
 
-// State says how the log was found when the container was opened.
-func (r *Reader) State() State { return r.state }
+// State says how the log was found when the container was opened, or that it
+// has been sealed since.
+func (r *Reader) State() State {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.state
+}
 
 // Size is the logical size.
 func (r *Reader) Size() int64 {

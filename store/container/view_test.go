@@ -65,3 +65,17 @@ func TestView(t *testing.T) {
 		t.Errorf("%v, %v", v, err)
 	}
 }
+
+// TestStateAfterSeal: whoever goes on reading from a Writer sees that it has
+// sealed.
+func TestStateAfterSeal(t *testing.T) {
+	w := newTestWriter(&memory{})
+	put(t, w, weights(1000, 1), 0, codec.BF16)
+	if w.State().Sealed {
+		t.Error("sealed before Seal")
+	}
+	must(t, w.Seal("bytes", nil))
+	if !w.State().Sealed {
+		t.Error("not sealed after Seal")
+	}
+}

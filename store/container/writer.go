@@ -330,6 +330,7 @@ func (w *Writer) Seal(format string, tensors []Tensor) error {
 		return w.fail(err)
 	}
 	w.open = false
+	w.state = State{Sealed: true}
 	return nil
 }
 

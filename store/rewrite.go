@@ -78,7 +78,10 @@ func (f *File) betterContainer(c *saving) (form, bool) {
 }
 
 // detect looks at the first bytes of the file as it is now; nil is for plain.
-func (f *File) detect() layout.Layout {
+func (f *File) detect() layout.Layout { return f.detectFrom(&settled{f.content, locked}) }
+
+// detectFrom is detect for a layout that goes on reading from src.
+func (f *File) detectFrom(src layout.Source) layout.Layout {
 	size := f.content.size()
 	if endsLikeContainer(f.content, size) {
 		return layout.Bytes()
@@ -93,14 +96,31 @@ func (f *File) detect() layout.Layout {
 	if container.Recognize(head) {
 		return layout.Bytes()
 	}
-	return layout.Detect(head, settled{f.content})
+	return layout.Detect(head, src)
 }
 
-// settled is a layout.Source of a file that is all there.
-type settled struct{ content }
+// settled is a layout.Source of a file that is all there. Layouts read from it
+// whenever they are asked for a region.
+type settled struct {
+	content content
+	read    reading
+}
 
-func (s settled) Arrived() int64 { return s.size() }
-func (s settled) Size() int64    { return s.size() }
+func (s *settled) Size() int64 { return s.Arrived() }
+
+// Arrived is 0 where the file must not be read any more.
+func (s *settled) Arrived() (n int64) {
+	_ = s.read(func() error { n = s.content.size(); return nil })
+	return n
+}
+
+func (s *settled) ReadAt(p []byte, off int64) (n int, err error) {
+	err = s.read(func() (err error) {
+		n, err = s.content.ReadAt(p, off)
+		return err
+	})
+	return n, err
+}
 
 // reconsider stores the file anew, in the background, if that is better.
 func (f *File) reconsider() {
@@ -195,19 +215,18 @@ func locked(do func() error) error { return do() }
 func (f *File) copyTo(b *backing, want form, read reading) (content, error) {
 	var size int64
 	var l layout.Layout
+	src := &settled{read: locked}
 	err := read(func() error {
-		size = f.content.size()
+		size, src.content = f.content.size(), f.content
 		if want.container {
-			l = f.detect()
-		}
-		if l != nil {
-			_, _ = l.Region(size) // it reads what it must know of the file now, not while others write
+			l = f.detectFrom(src)
 		}
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
+	src.read = read // the layout is asked while others write
 	var to content = newPlain(b, 0)
 	if want.container {
 		b.mark()
@@ -218,6 +237,7 @@ func (f *File) copyTo(b *backing, want form, read reading) (content, error) {
 		to = s
 	}
 	err = f.copyBytes(to, size, read)
+	src.content, src.read = to, locked // which is in the file's place soon
 	if err == nil {
 		err = to.settle(true)
 	}

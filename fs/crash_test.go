@@ -74,22 +74,7 @@ func killOnce(t *testing.T, o daemonOrder, clients []*crashClient, seed uint64, 
 	for _, x := range checkBacking(t, o.Dir, clients) {
 		t.Error(x)
 	}
-	m.leave(t)
-}
-
-// leave is unmount, where something that goes through all mounts, as sync(2)
-// does, may hold this one for a moment.
-func (m *testMount) leave(t testing.TB) {
-	t.Helper()
-	var err error
-	for range 100 {
-		if err = Unmount(m.point); !errors.Is(err, ErrBusy) {
-			break
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	must(t, err)
-	m.wait(t)
+	m.unmount(t)
 }
 
 // runClients lets the clients run until crash has returned and they have

@@ -521,7 +521,9 @@ func (s *side) doMetadata(c corpora, o *op, fd int, p string) (outcome, bool) {
 		err = unix.Lremovexattr(p, o.To)
 	case "listxattr":
 		n, err = unix.Llistxattr(p, s.buf[:o.N])
-		return outcome{n: int64(n), err: err, data: s.buf[:max(0, min(n, o.N))]}, true
+		names := strings.SplitAfter(string(s.buf[:max(0, min(n, o.N))]), "\x00")
+		slices.Sort(names) // in any order, which a file that was stored anew may have changed
+		return outcome{n: int64(n), err: err, data: []byte(strings.Join(names, ""))}, true
 	default:
 		return outcome{}, false
 	}

@@ -220,7 +220,7 @@ func (x *session) remount() string {
 	for _, s := range x.sides() {
 		s.closeAll()
 	}
-	if err := Unmount(x.mount.root); err != nil {
+	if err := unmountSoon(x.mount.root); err != nil {
 		return fmt.Sprintf("unmounting: %v", err)
 	}
 	select {

@@ -108,7 +108,7 @@ func afterCut(t *testing.T, disk *testDisk, o daemonOrder, m *testMount, clients
 	for _, x := range checkBacking(t, o.Dir, clients) {
 		t.Error(x)
 	}
-	m.leave(t)
+	m.unmount(t)
 }
 
 // writeBack lets the kernel write some of what is in its cache: the beginnings

@@ -65,11 +65,7 @@ func (f *File) goContainerOnce() error {
 		err = f.take(b, c, st.Nlink)
 	}
 	if err != nil {
-		if c != nil {
-			c.close()
-		}
-		b.discard()
-		_ = b.backing.close()
+		b.giveUp(c)
 	}
 	return err
 }

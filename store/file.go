@@ -139,7 +139,7 @@ func (f *File) WriteAtContext(ctx context.Context, p []byte, off int64) (int, er
 	if err := f.mu.LockContext(ctx); err != nil {
 		return 0, f.fail("write", err)
 	}
-	if s, ok := f.content.(*saving); ctx.Done() == nil || ok && off == s.next && s.w.Ready() {
+	if s, ok := f.content.(*saving); ctx.Done() == nil || ok && off == s.next && s.w.Modified() {
 		defer f.mu.Unlock()
 		return f.write(ctx, p, off)
 	}

@@ -184,11 +184,7 @@ func (f *File) rewrite(want form, version uint64) error {
 		err = f.exchange(b, c, version)
 	}
 	if err != nil {
-		if c != nil {
-			c.close()
-		}
-		b.discard()
-		_ = b.backing.close()
+		b.giveUp(c)
 	}
 	return err
 }
@@ -398,8 +394,7 @@ func (f *File) goPlain() error {
 		err = f.exchangeLocked(b, c)
 	}
 	if err != nil {
-		b.discard()
-		_ = b.backing.close()
+		b.giveUp(c)
 		if errors.Is(err, errChanged) || errors.Is(err, ErrMagic) {
 			return nil // it stays as it is
 		}

@@ -176,6 +176,16 @@ func (b *sibling) publish(old Key) (replaced bool, err error) {
 	return true, nil
 }
 
+// giveUp ends a sibling that will replace nothing, with its content, which may be
+// nil.
+func (b *sibling) giveUp(c content) {
+	if c != nil {
+		c.close()
+	}
+	b.discard()
+	_ = b.backing.close()
+}
+
 // discard removes the sibling's name, unless publish or discard did before.
 func (b *sibling) discard() {
 	if b.dirfd < 0 {

@@ -5,6 +5,8 @@ import (
 	"context"
 	"io"
 	"sync"
+
+	"github.com/mithrilfs/mithrilfs/codec"
 )
 
 // Reader gives a container's logical bytes. All methods are safe for
@@ -111,6 +113,27 @@ func (r *Reader) ReadAtContext(ctx context.Context, p []byte, off int64) (int, e
 
 // readPiece reads from one extent or hole of a logical file of size bytes.
 func (r *Reader) readPiece(ctx context.Context, p []byte, off, size int64) (int, error) {
+	if off >= size {
+		return 0, io.EOF
+	}
+	found, b, err := r.piece(ctx, off, min(size, off+int64(len(p))))
+	if err != nil {
+		return 0, err
+	}
+	if b == nil {
+		clear(p[:len(found)])
+		return len(found), nil
+	}
+	defer r.cache.release(b)
+	return copy(p, found), nil
+}
+
+// zeros is what a hole shows.
+var zeros [codec.FrameSize]byte
+
+// piece returns logical bytes from off on, up to end or that of the extent or
+// hole there, and the block in which they lie, to be released; nil for a hole.
+func (r *Reader) piece(ctx context.Context, off, end int64) ([]byte, *block, error) {
 	r.mu.RLock()
 	e, next, ok := r.log.Extents.At(off)
 	var g Generation
@@ -118,30 +141,17 @@ func (r *Reader) readPiece(ctx context.Context, p []byte, off, size int64) (int,
 		g = r.log.generation(&e.Frame)
 	}
 	r.mu.RUnlock()
-	if off >= size {
-		return 0, io.EOF
-	}
 	if !ok {
-		end := size
 		if next >= 0 {
-			end = min(next, size)
+			end = min(end, next)
 		}
-		n := int(min(int64(len(p)), end-off))
-		clear(p[:n])
-		return n, nil
+		return zeros[:min(int64(len(zeros)), end-off)], nil, nil
 	}
-	return r.readExtent(ctx, p, off, &e, g)
-}
-
-func (r *Reader) readExtent(ctx context.Context, p []byte, off int64, e *Extent, g Generation) (int, error) {
-	b, err := r.block(ctx, e, g)
+	b, err := r.block(ctx, &e, g)
 	if err != nil {
-		return 0, err
+		return nil, nil, err
 	}
-	skip := off - e.Frame.Offset
-	n := copy(p, b.buf.B[skip:int64(e.Skip)+int64(e.Length)])
-	r.cache.release(b)
-	return n, nil
+	return b.buf.B[off-e.Frame.Offset : min(end, e.End())-e.Frame.Offset], b, nil
 }
 
 // block returns the decoded frame of an extent, to be released.

@@ -3,8 +3,6 @@ package container
 import (
 	"context"
 	"io"
-
-	"github.com/mithrilfs/mithrilfs/codec"
 )
 
 // View is a run of logical bytes where they lie: in decoded frames of the cache,
@@ -14,9 +12,6 @@ type View struct {
 	cache  *Cache
 	blocks []*block
 }
-
-// zeros is what a hole shows.
-var zeros [codec.FrameSize]byte
 
 // View returns n logical bytes from off on, fewer at the end of the file, where
 // the error is io.EOF if there is none. A frame that is damaged gives a
@@ -32,38 +27,18 @@ func (r *Reader) View(ctx context.Context, off int64, n int) (*View, error) {
 	v := &View{cache: r.cache}
 	r.announce(off, min(off+int64(n), size))
 	for end := min(off+int64(n), size); off < end; {
-		b, err := v.add(ctx, r, off, end)
+		p, b, err := r.piece(ctx, off, end)
 		if err != nil {
 			v.Release()
 			return nil, err
 		}
-		v.Slices = append(v.Slices, b)
-		off += int64(len(b))
+		v.Slices = append(v.Slices, p)
+		if b != nil {
+			v.blocks = append(v.blocks, b)
+		}
+		off += int64(len(p))
 	}
 	return v, nil
-}
-
-// add returns bytes of the extent or hole at off, up to end at most.
-func (v *View) add(ctx context.Context, r *Reader, off, end int64) ([]byte, error) {
-	r.mu.RLock()
-	e, next, ok := r.log.Extents.At(off)
-	var g Generation
-	if ok {
-		g = r.log.generation(&e.Frame)
-	}
-	r.mu.RUnlock()
-	if !ok {
-		if next >= 0 {
-			end = min(end, next)
-		}
-		return zeros[:min(int64(len(zeros)), end-off)], nil
-	}
-	b, err := r.block(ctx, &e, g)
-	if err != nil {
-		return nil, err
-	}
-	v.blocks = append(v.blocks, b)
-	return b.buf.B[off-e.Frame.Offset : min(end, e.End())-e.Frame.Offset], nil
 }
 
 // Len is how many bytes there are.

@@ -265,12 +265,8 @@ func (w *Writer) drain() error {
 	return w.err
 }
 
-// Ready says whether Append finds the storage ready, and returns without
-// waiting for it.
-func (w *Writer) Ready() bool { return w.Modified() }
-
 // Modified says whether anything was appended since the container was sealed
-// or opened.
+// or opened. If so, Append does not wait for the storage.
 func (w *Writer) Modified() bool {
 	w.mu.RLock()
 	defer w.mu.RUnlock()

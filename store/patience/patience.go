@@ -9,6 +9,8 @@ package patience
 
 import (
 	"context"
+	"fmt"
+	"runtime/debug"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -38,35 +40,56 @@ func Over(ctx context.Context) bool {
 
 // Do runs do, and returns unix.EINTR when ctx ends before it does. The context
 // that do gets tells it, by Over. What do returns goes to late then, which may be
-// nil. do must hold nothing that its caller uses again after that.
+// nil. do must hold nothing that its caller uses again after that. A panic of do
+// is one of Do, with the stack where it began, as long as there is somebody to
+// see it.
 func Do[T any](ctx context.Context, do func(context.Context) (T, error), late func(T, error)) (T, error) {
 	if ctx.Done() == nil {
 		return do(ctx)
 	}
-	type result struct {
-		v   T
-		err error
-	}
 	patient, release := Context(ctx)
-	done := make(chan result) // taken by one of the two who select on it
+	done := make(chan result[T]) // taken by one of the two who select on it
 	go func() {
-		v, err := do(patient)
+		r := call(patient, do)
 		select {
-		case done <- result{v, err}:
+		case done <- r:
 			return
 		case <-patient.Done():
 		}
-		if late != nil {
-			late(v, err)
+		switch {
+		case r.panicked != nil:
+			panic(r.panicked)
+		case late != nil:
+			late(r.v, r.err)
 		}
 	}()
 	select {
 	case r := <-done:
 		release()
+		if r.panicked != nil {
+			panic(r.panicked)
+		}
 		return r.v, r.err
 	case <-patient.Done():
 		release()
 		var none T
 		return none, unix.EINTR
 	}
+}
+
+// result is what do returned, or its panic.
+type result[T any] struct {
+	v        T
+	err      error
+	panicked any
+}
+
+func call[T any](ctx context.Context, do func(context.Context) (T, error)) (r result[T]) {
+	defer func() {
+		if p := recover(); p != nil {
+			r.panicked = fmt.Sprintf("%v\n%s", p, debug.Stack())
+		}
+	}()
+	r.v, r.err = do(ctx)
+	return r
 }

@@ -3,6 +3,8 @@ package patience
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -71,4 +73,14 @@ func TestContextOfContext(t *testing.T) {
 	}
 	cancel()
 	<-inner.Done()
+}
+
+// TestDoPanics: whoever serves a request sees its panic, and goes on.
+func TestDoPanics(t *testing.T) {
+	defer func() {
+		if p := fmt.Sprint(recover()); !strings.Contains(p, "a mistake") || !strings.Contains(p, "TestDoPanics") {
+			t.Errorf("it panics with %s", p)
+		}
+	}()
+	_, _ = Do(t.Context(), func(context.Context) (int, error) { panic("a mistake") }, nil)
 }

@@ -213,10 +213,10 @@ func (m *testMount) wait(t testing.TB) {
 	t.Helper()
 	select {
 	case e := <-m.exited:
+		m.exited <- e // for stop
 		if e.err != nil {
 			t.Fatalf("the daemon ended with %v\n%s", e.err, m.log)
 		}
-		m.exited <- exit{}
 	case <-time.After(20 * time.Second):
 		t.Fatalf("the daemon does not end\n%s", m.log)
 	}

@@ -369,7 +369,7 @@ func TestDamageNamesFrameAndBytes(t *testing.T) {
 }
 
 // TestWriteErrorsStay: the n-th write fails; the error reaches the writer, and
-// what is in the storage reads as a whole prefix.
+// readers of what it cost; what is in the storage reads as a whole prefix.
 func TestWriteErrorsStay(t *testing.T) {
 	data := weights(5*codec.FrameSize, 14)
 	for n := 1; n < 9; n++ {
@@ -389,10 +389,28 @@ func TestWriteErrorsStay(t *testing.T) {
 		if n <= 6 && !errors.Is(w.Drain(), errFull) {
 			t.Fatalf("write %d fails: the error is gone", n+1)
 		}
+		checkReads(t, w, data, min(len(data), max(n-1, 0)*codec.FrameSize))
 		w.Close()
 		got := contents(t, open(t, m.bytes()))
 		if !bytes.Equal(got, data[:len(got)]) || len(got)%codec.FrameSize != 0 {
 			t.Fatalf("write %d fails: %d bytes are left, not a whole prefix", n+1, len(got))
+		}
+	}
+}
+
+// checkReads: the first kept bytes of data can be read, the others give the
+// error that lost them.
+func checkReads(t *testing.T, w *Writer, data []byte, kept int) {
+	t.Helper()
+	got := make([]byte, len(data))
+	n, err := w.ReadAt(got, 0)
+	if n != kept || !bytes.Equal(got[:n], data[:n]) || errors.Is(err, errFull) != (kept < len(data)) {
+		t.Errorf("%d bytes can be read, want %d: %v", n, kept, err)
+	}
+	if kept > 0 && kept < len(data) {
+		n, err := w.ReadAt(got[:1000], int64(kept)-10)
+		if n != 10 || !errors.Is(err, errFull) {
+			t.Errorf("at %d: %d bytes, %v", kept-10, n, err)
 		}
 	}
 }

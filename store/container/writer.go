@@ -23,6 +23,7 @@ type Storage interface {
 //
 // The first error that the storage gives is kept: every later Append, Drain,
 // SetSize and Seal returns it, and the log ends before the record that failed.
+// ReadAt returns it for the bytes that it has cost, and goes on with the others.
 type Writer struct {
 	*Reader // its mu guards what follows too
 	file    Storage
@@ -33,6 +34,7 @@ type Writer struct {
 	queue   []*Chunk  // not yet in the log, in order
 	placed  int       // how many of queue have their position
 	err     error
+	lost    struct{ begin, end int64 } // holds all bytes that err kept out of the log
 	open    bool // a generation has begun and is not sealed
 	created bool // the header is in the storage
 }
@@ -124,6 +126,7 @@ func (w *Writer) Append(c *Chunk) error {
 		err = w.fail(errors.New("the generation has no number left"))
 	}
 	if err != nil {
+		w.lose(c)
 		w.mu.Unlock()
 		w.enc.give(w, c)
 		return err
@@ -174,6 +177,8 @@ func (w *Writer) write(batch []*Chunk, g Generation) {
 		}
 		if w.err == nil {
 			w.log.addFrame(c.frame)
+		} else {
+			w.lose(c)
 		}
 		c.state = chunkWritten
 		done := w.popWritten()
@@ -204,6 +209,14 @@ func (w *Writer) fail(err error) error {
 		w.err = err
 	}
 	return w.err
+}
+
+// lose notes that c is not going to be in the log; the caller holds mu.
+func (w *Writer) lose(c *Chunk) {
+	if w.lost.end == 0 {
+		w.lost.begin = c.Offset
+	}
+	w.lost.begin, w.lost.end = min(w.lost.begin, c.Offset), max(w.lost.end, c.End())
 }
 
 func (w *Writer) failed() error {
@@ -368,7 +381,7 @@ func (w *Writer) ReadAtContext(ctx context.Context, p []byte, off int64) (int, e
 func (w *Writer) readPending(p []byte, off int64) (int, error) {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
-	if w.err != nil {
+	if off >= w.lost.begin && off < w.lost.end {
 		return 0, w.err
 	}
 	for _, c := range w.queue {
@@ -379,13 +392,16 @@ func (w *Writer) readPending(p []byte, off int64) (int, error) {
 	return 0, nil
 }
 
-// readLogged reads up to the next chunk on its way.
+// readLogged reads up to the next chunk on its way, or lost.
 func (w *Writer) readLogged(ctx context.Context, p []byte, off int64) (int, error) {
 	w.mu.RLock()
 	for _, c := range w.queue {
 		if c.Offset > off && c.Offset-off < int64(len(p)) {
 			p = p[:c.Offset-off]
 		}
+	}
+	if w.lost.begin > off && w.lost.begin-off < int64(len(p)) {
+		p = p[:w.lost.begin-off]
 	}
 	w.mu.RUnlock()
 	return w.readPiece(ctx, p, off, math.MaxInt64)

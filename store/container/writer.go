@@ -35,8 +35,8 @@ type Writer struct {
 	placed  int       // how many of queue have their position
 	err     error
 	lost    struct{ begin, end int64 } // holds all bytes that err kept out of the log
-	open    bool // a generation has begun and is not sealed
-	created bool // the header is in the storage
+	open    bool                       // a generation has begun and is not sealed
+	created bool                       // the header is in the storage
 }
 
 // Create returns a Writer for an empty storage. Nothing is written before the

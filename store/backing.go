@@ -65,9 +65,16 @@ func (b *backing) ReadAtContext(ctx context.Context, p []byte, off int64) (int, 
 	return have + n, err
 }
 
-// Announce makes a backing a container.Announcer.
+// Announce makes a backing a container.Announcer. It may come after close, when
+// the descriptor's number can be another file's: hence Control, which knows.
 func (b *backing) Announce(off, n int64) {
-	_ = unix.Fadvise(b.fd(), off, n, unix.FADV_WILLNEED) // it only makes reads faster
+	conn, err := b.file.Load().SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = conn.Control(func(fd uintptr) {
+		_ = unix.Fadvise(int(fd), off, n, unix.FADV_WILLNEED) // it only makes reads faster
+	})
 }
 
 // waiting are the bytes of requests that wait for the backing filesystem.

@@ -5,8 +5,10 @@ import "sync"
 // dirChanges tells the store, when it changes a directory itself, whether a
 // client changes the same one meanwhile.
 type dirChanges struct {
-	mu   sync.Mutex // guards what follows
-	dirs map[Key]*dirChange
+	mu     sync.Mutex // guards what follows
+	dirs   map[Key]*dirChange
+	begun  uint64 // changes by the store
+	active int    // of these that have not ended
 }
 
 // dirChange is a directory that someone is changing.
@@ -54,6 +56,8 @@ func (x *dirChanges) own(dirfd int) (alone func() bool, leave func(), err error)
 	x.mu.Unlock()
 	d.own.Lock()
 	x.mu.Lock()
+	x.begun++
+	x.active++
 	quiet, begun := d.clients == 0, d.begun
 	x.mu.Unlock()
 	alone = func() bool {
@@ -65,9 +69,37 @@ func (x *dirChanges) own(dirfd int) (alone func() bool, leave func(), err error)
 		d.own.Unlock()
 		x.mu.Lock()
 		defer x.mu.Unlock()
+		x.active--
 		x.drop(key)
 	}
 	return alone, leave, nil
+}
+
+// settled runs look, which takes the state of the directory that it returns the
+// key of. It is run again, after them, if changes by the store went on meanwhile:
+// in the middle of one a directory has times that nobody is to see.
+func (x *dirChanges) settled(look func() (Key, error)) error {
+	x.mu.Lock()
+	active, begun := x.active, x.begun
+	x.mu.Unlock()
+	key, err := look()
+	if err != nil {
+		return err
+	}
+	x.mu.Lock()
+	if active == 0 && x.begun == begun {
+		x.mu.Unlock()
+		return nil
+	}
+	d := x.hold(key)
+	x.mu.Unlock()
+	d.own.Lock()
+	_, err = look()
+	d.own.Unlock()
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.drop(key)
+	return err
 }
 
 // client is called before a client changes directories, and what it returns

@@ -9,7 +9,7 @@ import (
 )
 
 // TestDirectoryKeepsItsTime: what the store does on its own leaves a directory's
-// time, whatever clients do to others, and whatever else it does in the same one;
+// time, at every moment that clients look, whatever clients do to others, and whatever else it does in the same one;
 // a client's change is not lost.
 func TestDirectoryKeepsItsTime(t *testing.T) {
 	dir := t.TempDir()
@@ -49,7 +49,25 @@ func TestDirectoryKeepsItsTime(t *testing.T) {
 			}
 		}
 	})
+	done := make(chan struct{})
+	var looking sync.WaitGroup
+	looking.Go(func() {
+		for range 1_000_000 {
+			i, err := s.Lstat("kept")
+			if err != nil || nanoseconds(i.Mtime) != old.UnixNano() {
+				t.Errorf("a client sees %v, %v", time.Unix(0, nanoseconds(i.Mtime)), err)
+				return
+			}
+			select {
+			case <-done:
+				return
+			default:
+			}
+		}
+	})
 	all.Wait()
+	close(done)
+	looking.Wait()
 	st, err := os.Stat(filepath.Join(dir, "kept"))
 	must(t, err)
 	if !st.ModTime().Equal(old) {

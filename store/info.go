@@ -141,6 +141,9 @@ func (s *Store) lstatOnce(rel string) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		return s.lstatDir(rel)
+	}
 	i := infoOf(&st)
 	if !i.IsRegular() {
 		s.identify(&i)
@@ -153,6 +156,23 @@ func (s *Store) lstatOnce(rel string) (Info, error) {
 	i.setSize(s.sizeOf(rel, &i))
 	s.identify(&i)
 	return i, nil
+}
+
+// lstatDir describes a directory, never as it is in the middle of a change by the
+// store itself.
+func (s *Store) lstatDir(rel string) (Info, error) {
+	var i Info
+	err := s.root.changes.settled(func() (Key, error) {
+		st, err := s.root.stat(rel)
+		if err != nil {
+			return Key{}, err
+		}
+		i = infoOf(&st)
+		key := i.Key
+		s.identify(&i)
+		return key, nil
+	})
+	return i, err
 }
 
 // identify sets what clients know the inode by.

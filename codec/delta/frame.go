@@ -6,6 +6,11 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
+// FrameSize is the number of logical bytes that a frame should hold. Longer
+// frames are hardly smaller, and who reads a few bytes at the end of a chain of
+// bases decodes a whole frame of each.
+const FrameSize = 1 << 20
+
 // MaxContent is the greatest number of logical bytes in one frame.
 const MaxContent = 4 << 20
 

@@ -31,7 +31,7 @@ import (
 var (
 	seriesDir   = flag.String("series", "", "a directory of checkpoints to measure")
 	seriesPeers = flag.Bool("series-peers", true, "measure zstd too")
-	seriesFrame = flag.Int("series-frame", codec.FrameSize, "bytes in a frame")
+	seriesFrame = flag.Int("series-frame", FrameSize, "bytes in a frame")
 	seriesEvery = flag.Int("series-every", 1, "measure one frame of so many")
 	seriesBases = flag.Int("series-bases", 3, "the most bases of a frame")
 )

@@ -34,8 +34,8 @@ else:
 RECORD, SEEK_TABLE, SEEK_FOOTER = 0x184D2A5D, 0x184D2A5E, 0x8F92EAB1
 HEADER = pack("<II", RECORD, 248) + b"mithrilF"
 FRAME, SIZE, GENERATION = "<12xI16sQIIBB6xQ", "<12xI16sQ", "<16x16s16s"  # less the checksum at the end
-INDEX, EXTENT, TENSOR, TRAILER = "<16xIIII", "<QIIQIIIBBH8xQ", "<QQIHH", "<8sH6x16sQQQQQ"
-MAX_FRAME, MAX_GENERATIONS = 64 << 20, 65536
+INDEX, EXTENT, TENSOR, TRAILER = "<16xIIIIII", "<QIIQIIIBBH8xQ", "<QQIHH", "<8sH6x16sQQQQQ"
+VERSION, MAX_FRAME, MAX_GENERATIONS = 1, 64 << 20, 65536
 
 
 class Damage(Exception):
@@ -74,26 +74,26 @@ def read_header(box):
         return None
     need(len(h) == 256, f"the file ends at {box.size}, inside the header")
     version = unpack_from("<H", h, 16)[0]
-    hint = f" (or it is of version {version}, which this decoder does not know)" if version else ""
+    hint = f" (or it is of version {version}, which this decoder does not know)" if version != VERSION else ""
     need(unpack_from("<Q", h, 248)[0] == xxh64(h[:248]) and h[:16] == HEADER, "the header is damaged" + hint)
-    if version:
-        raise UnknownVersion(f"the container is of version {version}; this decoder knows version 0")
+    if version != VERSION:
+        raise UnknownVersion(f"the container is of version {version}; this decoder knows version {VERSION}")
     return h[24:40]
 
 
 def read_index(box, at, end):
     """Section 5. Returns what the index at at says: generations, extents, logical size, count."""
-    need(end - at >= 32 + 72, f"index at {at}: too short")
+    need(end - at >= 40 + 72, f"index at {at}: too short")
     trailer, b, bad = box.summed(end - 72, 72, "trailer"), box.read(at, end - 72 - at), f"index at {at}"
     magic, version, last, position, size, count, checksum, _ = unpack(TRAILER, trailer)
     need(magic == b"mithrilT", f"{bad}: no trailer at its end")
-    if version:
-        raise UnknownVersion(f"{bad}: of version {version}; this decoder knows version 0")
+    if version != VERSION:
+        raise UnknownVersion(f"{bad}: of version {version}; this decoder knows version {VERSION}")
     need((position, checksum) == (at, xxh64(b)), f"{bad}: wrong checksum or position")
-    g, e, t, f = unpack_from(INDEX, b)
-    p = 32 + 16 * g + 56 * e
+    g, e, t, f, _, _ = unpack_from(INDEX, b)
+    p = 40 + 16 * g + 56 * e
     need(1 <= g <= MAX_GENERATIONS and p + f <= len(b), f"{bad}: its counts do not fit its length")
-    generations = [b[i : i + 16] for i in range(32, 32 + 16 * g, 16)]
+    generations = [b[i : i + 16] for i in range(40, 40 + 16 * g, 16)]
     need(generations[-1] == last, f"{bad}: its last generation is not the trailer's")
     extents = list(iter_unpack(EXTENT, b[p - 56 * e : p]))
     try:

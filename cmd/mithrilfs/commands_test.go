@@ -357,7 +357,7 @@ func TestBenchFrames(t *testing.T) {
 
 func TestVersion(t *testing.T) {
 	out := succeed(t, "version")
-	if !strings.HasPrefix(out, "mithrilfs ") || !strings.Contains(out, ", container format 0, go") {
+	if !strings.HasPrefix(out, "mithrilfs ") || !strings.Contains(out, ", container format 1, go") {
 		t.Errorf("%q", out)
 	}
 	want(t, "--version", succeed(t, "--version"), out)

@@ -64,7 +64,7 @@ func badInputs(p *packed) []badInput {
 		{name: "cut header", damage: cut(headerSize - 1), lost: -1, state: "damaged", hint: damagedHint,
 			problem: "damaged container: header at byte 0: the file ends inside it"},
 		{name: "version", damage: nextVersion, lost: -1, state: "damaged",
-			problem: "container format version 7 is not known to this mithrilfs, which reads version 0: use a newer mithrilfs"},
+			problem: "container format version 7 is not known to this mithrilfs, which reads version 1: use a newer mithrilfs"},
 		{name: "index", damage: flip(end + indexCountsAt), state: "unsealed",
 			problem: once + fmt.Sprintf("index at byte %d: its checksum does not match", end)},
 		{name: "trailer", damage: flipTrailer, state: "unsealed",

@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"context"
 	"io"
+	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -11,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mithrilfs/mithrilfs/codec"
+	"github.com/mithrilfs/mithrilfs/codec/delta"
 	"github.com/mithrilfs/mithrilfs/store/patience"
 )
 
@@ -32,6 +34,10 @@ type Cache struct {
 	decoded  bytebufferpool.Pool // logical bytes of one frame
 	stored   bytebufferpool.Pool // zstd bytes of one frame
 	decoders sync.Pool           // *codec.Decoder
+
+	resolver      Resolver
+	deltaDecoders sync.Pool     // *delta.Decoder
+	deltaSlots    chan struct{} // bounds how many of these are at work, and so their memory
 }
 
 // CacheStats counts what a Cache did.
@@ -48,6 +54,9 @@ func NewCache(max int64) *Cache {
 		entries:  make(map[cacheKey]*block),
 		order:    list.New(),
 		decoders: sync.Pool{New: func() any { return codec.NewDecoder() }},
+
+		deltaDecoders: sync.Pool{New: func() any { return delta.NewDecoder() }},
+		deltaSlots:    make(chan struct{}, runtime.GOMAXPROCS(0)),
 	}
 }
 
@@ -114,6 +123,27 @@ func (c *Cache) enter(key cacheKey, length int) (b *block, have bool) {
 	c.stats.Decodes++
 	c.evict()
 	return b, false
+}
+
+// find returns the block of a frame, with a reference for the caller, if it is in
+// the cache. It need not be filled yet.
+func (c *Cache) find(key cacheKey) *block {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	b := c.entries[key]
+	if b != nil {
+		b.refs++
+		c.order.MoveToFront(b.element)
+		c.stats.Hits++
+	}
+	return b
+}
+
+// hold takes another reference to a block that is held.
+func (c *Cache) hold(b *block) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	b.refs++
 }
 
 // fill decodes a frame into its block. One that fails leaves the cache.

@@ -13,6 +13,9 @@ var (
 	ErrVersion = errors.New("unknown container version")
 	// ErrNotContainer: the file does not begin as a container does.
 	ErrNotContainer = errors.New("not a container")
+	// ErrBase: bytes are stored as differences from another container, which is
+	// missing or is not the right one.
+	ErrBase = errors.New("base not available")
 )
 
 // Part is the piece of a container that an error is about.
@@ -66,10 +69,36 @@ func (e *DamageError) Unwrap() error { return e.Err }
 type VersionError struct{ Version uint16 }
 
 func (e *VersionError) Error() string {
+	if e.Version == 0 {
+		return fmt.Sprintf("container format version 0 was a draft, which this mithrilfs does not read: "+
+			"unpack the file with the mithrilfs that wrote it, and store it again (in version %d)", Version)
+	}
 	return fmt.Sprintf("container format version %d is not known to this mithrilfs, which reads version %d: use a newer mithrilfs", e.Version, Version)
 }
 
 // Is makes every VersionError match ErrVersion.
 func (e *VersionError) Is(target error) bool { return target == ErrVersion }
 
-var errNegativeOffset = errors.New("negative offset")
+// BaseError says that logical bytes can't be had because they are stored as
+// differences from another container, the base with Generation, and Err is the
+// matter with that. Other bytes of the file can be read. It matches ErrBase, and
+// whatever Err matches: ErrDamaged if the base is there but damaged.
+type BaseError struct {
+	Generation Generation
+	Err        error // such as what to do
+}
+
+func (e *BaseError) Error() string {
+	return fmt.Sprintf("base %x: %v", e.Generation, e.Err)
+}
+
+// Is makes every BaseError match ErrBase.
+func (e *BaseError) Is(target error) bool { return target == ErrBase }
+
+// Unwrap returns what is the matter with the base.
+func (e *BaseError) Unwrap() error { return e.Err }
+
+var (
+	errNegativeOffset = errors.New("negative offset")
+	errNumbers        = errors.New("the generation has no number left")
+)

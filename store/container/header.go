@@ -8,10 +8,9 @@ import (
 	"github.com/google/uuid"
 )
 
-// Version is the format version that this package writes. Version 0 is the
-// draft that lasts until deltas exist; files of a draft may have to be written
-// again.
-const Version = 0
+// Version is the format version that this package reads and writes. Version 0
+// was a draft, which had no delta frames.
+const Version = 1
 
 // HeaderSize is the length of the header, the skippable frame at offset 0.
 const HeaderSize = 256

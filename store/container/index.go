@@ -2,6 +2,7 @@ package container
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math"
 
 	"github.com/cespare/xxhash/v2"
@@ -10,9 +11,9 @@ import (
 )
 
 // The index is a skippable frame that holds the replayed log: fixed fields,
-// generations, extents, format, tensors, and the trailer.
+// generations, bases, segments, extents, format, tensors, and the trailer.
 const (
-	indexFixedSize   = 32
+	indexFixedSize   = 40
 	indexAtCounts    = 16
 	extentEntrySize  = 56
 	trailerSize      = 72
@@ -26,6 +27,21 @@ const (
 	trailerAtOwnSum  = 64
 )
 
+// appendTail appends what seals a container: an index, of so many bytes, and the
+// seek table.
+func (l *Log) appendTail(dst []byte) (tail []byte, index int64, err error) {
+	tail = appendIndex(dst, l, l.end)
+	index = int64(len(tail) - len(dst))
+	if index > math.MaxUint32 {
+		return nil, 0, fmt.Errorf("an index of %d bytes is too large for the format", index)
+	}
+	spans := append(l.spans, span{uint32(index), 0})
+	if !seekable(spans) {
+		return nil, 0, fmt.Errorf("%d frames are too many for a seek table", len(spans))
+	}
+	return appendSeekTable(tail, spans), index, nil
+}
+
 // appendIndex appends the index of l, as it stands at byte offset at of the
 // container.
 func appendIndex(dst []byte, l *Log, at int64) []byte {
@@ -34,6 +50,7 @@ func appendIndex(dst []byte, l *Log, at int64) []byte {
 	for _, g := range l.Generations {
 		dst = append(dst, g[:]...)
 	}
+	dst = appendDependence(dst, &l.Dependence)
 	for i := range l.Extents {
 		dst = appendExtent(dst, &l.Extents[i])
 	}
@@ -50,6 +67,8 @@ func appendIndex(dst []byte, l *Log, at int64) []byte {
 	binary.LittleEndian.PutUint32(counts[4:], uint32(len(l.Extents)))
 	binary.LittleEndian.PutUint32(counts[8:], uint32(len(l.Tensors)))
 	binary.LittleEndian.PutUint32(counts[12:], uint32(len(l.Format)))
+	binary.LittleEndian.PutUint32(counts[16:], uint32(len(l.Dependence.Bases)))
+	binary.LittleEndian.PutUint32(counts[20:], uint32(len(l.Dependence.Segments)))
 	return appendTrailer(dst, l, at, xxhash.Sum64(x))
 }
 
@@ -81,6 +100,7 @@ func appendExtent(dst []byte, e *Extent) []byte {
 	b[36] = byte(e.Frame.Plan)
 	b[37] = byte(e.Frame.Coding)
 	binary.LittleEndian.PutUint16(b[38:], e.Frame.Generation)
+	b[40] = e.Frame.Bases
 	binary.LittleEndian.PutUint64(b[48:], e.Frame.Sum)
 	return append(dst, b[:]...)
 }
@@ -147,33 +167,60 @@ func parseIndex(x []byte, t trailer) (*Log, error) {
 	if xxhash.Sum64(x) != t.sum {
 		return nil, bad("its checksum does not match")
 	}
-	counts := x[indexAtCounts:]
-	ng := int(binary.LittleEndian.Uint32(counts))
-	ne := int(binary.LittleEndian.Uint32(counts[4:]))
-	nt := int(binary.LittleEndian.Uint32(counts[8:]))
-	nf := int(binary.LittleEndian.Uint32(counts[12:]))
+	n := readIndexCounts(x)
 	x = x[indexFixedSize:]
-	if ng < 1 || ng > maxGenerations || ng > len(x)/16 || ne > (len(x)-ng*16)/extentEntrySize ||
-		nf > len(x)-ng*16-ne*extentEntrySize {
+	if !n.fit(len(x)) {
 		return nil, bad("its counts do not fit its length")
 	}
 	l := &Log{Size: t.size, next: t.next, end: t.index}
-	for range ng {
+	for range n.generations {
 		l.Generations = append(l.Generations, Generation(x[:16]))
 		x = x[16:]
 	}
 	if l.Generation() != t.generation {
 		return nil, bad("its generation is not the trailer's")
 	}
-	if !l.parseExtents(x[:ne*extentEntrySize], ne) {
+	dependence := n.bases*baseEntrySize + n.segments*segmentEntrySize
+	var ok bool
+	if l.Dependence, ok = parseDependence(x[:dependence], n.bases, n.segments); !ok {
+		return nil, bad("a base or segment is impossible")
+	}
+	x = x[dependence:]
+	if !l.parseExtents(x[:n.extents*extentEntrySize], n.extents) {
 		return nil, bad("an extent is impossible")
 	}
-	x = x[ne*extentEntrySize:]
-	l.Format, x = string(x[:nf]), x[nf:]
-	if !l.parseTensors(x, nt) {
+	x = x[n.extents*extentEntrySize:]
+	l.Format, x = string(x[:n.format]), x[n.format:]
+	if !l.parseTensors(x, n.tensors) {
 		return nil, bad("a tensor is impossible")
 	}
 	return l, nil
+}
+
+// indexCounts is how many of each thing an index holds.
+type indexCounts struct{ generations, extents, tensors, format, bases, segments int }
+
+func readIndexCounts(x []byte) indexCounts {
+	at := func(i int) int { return int(binary.LittleEndian.Uint32(x[indexAtCounts+4*i:])) }
+	return indexCounts{at(0), at(1), at(2), at(3), at(4), at(5)}
+}
+
+// fit says whether all but the tensors, which have no fixed length, can be in
+// size bytes.
+func (n *indexCounts) fit(size int) bool {
+	if n.generations < 1 || n.generations > maxGenerations {
+		return false
+	}
+	for _, part := range [...]struct{ count, length int }{
+		{n.generations, 16}, {n.bases, baseEntrySize}, {n.segments, segmentEntrySize},
+		{n.extents, extentEntrySize}, {n.format, 1},
+	} {
+		if part.count > size/part.length {
+			return false
+		}
+		size -= part.count * part.length
+	}
+	return true
 }
 
 func (l *Log) parseExtents(x []byte, n int) bool {
@@ -196,6 +243,7 @@ func (l *Log) parseExtents(x []byte, n int) bool {
 				Plan:       codec.Plan(b[36]),
 				Coding:     Coding(b[37]),
 				Generation: binary.LittleEndian.Uint16(b[38:]),
+				Bases:      b[40],
 				Sum:        binary.LittleEndian.Uint64(b[48:]),
 			},
 		}
@@ -212,6 +260,7 @@ func (l *Log) parseExtents(x []byte, n int) bool {
 func (l *Log) possible(e *Extent) bool {
 	f := &e.Frame
 	return f.plausible() && f.Offset >= 0 && int(f.Generation) < len(l.Generations) &&
+		l.Dependence.serves(f) &&
 		e.Length > 0 && int64(e.Skip)+int64(e.Length) <= int64(f.Length) &&
 		f.Position >= HeaderSize && f.Position <= l.end-frameRecordSize-int64(f.Stored)
 }

@@ -18,6 +18,7 @@ type Log struct {
 	Size        int64 // logical size
 	Format      string
 	Tensors     []Tensor
+	Dependence  Dependence // zero for a container that stands alone
 
 	next uint32 // number of the next record of the current generation
 	end  int64  // byte offset in the container where the next record goes

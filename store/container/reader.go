@@ -17,6 +17,7 @@ type Reader struct {
 	id    uint64
 
 	readers readers
+	bases   bases
 
 	mu    sync.RWMutex // guards what follows, which only a Writer changes
 	state State
@@ -42,11 +43,15 @@ func Open(src io.ReaderAt, size int64, cache *Cache) (*Reader, error) {
 }
 
 func newReader(src io.ReaderAt, cache *Cache, log *Log, state State) *Reader {
-	return &Reader{src: src, cache: cache, id: cache.lastID.Add(1), log: log, state: state}
+	return &Reader{src: src, cache: cache, id: cache.lastID.Add(1), bases: newBases(), log: log, state: state}
 }
 
-// Close drops what the cache holds of the container. It does not close src.
-func (r *Reader) Close() { r.cache.forget(r.id) }
+// Close drops what the cache holds of the container, and gives its bases back.
+// It does not close src.
+func (r *Reader) Close() {
+	r.cache.forget(r.id)
+	r.closeBases()
+}
 
 // State says how the log was found when the container was opened, or that it
 // has been sealed since.
@@ -90,7 +95,8 @@ func (r *Reader) Usage() (live, end int64) {
 
 // ReadAt fills p with logical bytes from off on, as io.ReaderAt has it. Bytes
 // that no frame covers are zeros. A frame that is damaged gives a DamageError
-// after the bytes before it; other frames still read.
+// after the bytes before it, one whose base is not available a BaseError; other
+// frames still read.
 func (r *Reader) ReadAt(p []byte, off int64) (int, error) {
 	return r.ReadAtContext(context.Background(), p, off)
 }
@@ -100,8 +106,11 @@ func (r *Reader) ReadAtContext(ctx context.Context, p []byte, off int64) (int, e
 	if off < 0 {
 		return 0, errNegativeOffset
 	}
+	together := together{r: r}
+	defer together.release()
 	done := 0
 	for done < len(p) {
+		together.reach(ctx, off+int64(done), off+int64(len(p)))
 		n, err := r.readPiece(ctx, p[done:], off+int64(done), r.Size())
 		done += n
 		if err != nil {
@@ -157,13 +166,17 @@ func (r *Reader) piece(ctx context.Context, off, end int64) ([]byte, *block, err
 // block returns the decoded frame of an extent, to be released.
 func (r *Reader) block(ctx context.Context, e *Extent, g Generation) (*block, error) {
 	f := e.Frame
+	if f.Coding == CodingDelta {
+		return r.deltaBlock(ctx, &f, g)
+	}
 	return r.cache.acquire(ctx, cacheKey{r.id, f.Position}, int(f.Length), func(dst []byte) error {
 		return r.cache.decode(r.src, &f, g, dst)
 	})
 }
 
 // Check reads a frame from the container itself, past any cache, and checks
-// its record, its content and its checksum.
+// its record, its content and its checksum. What it needs of bases may come from
+// the cache.
 func (r *Reader) Check(f Frame) error {
 	r.mu.RLock()
 	g := r.log.generation(&f)
@@ -179,5 +192,8 @@ func (r *Reader) Check(f Frame) error {
 	}
 	buf := sized(&r.cache.decoded, int(f.Length))
 	defer r.cache.decoded.Put(buf)
+	if f.Coding == CodingDelta {
+		return r.checkDelta(&f, g, buf.B)
+	}
 	return r.cache.decode(r.src, &f, g, buf.B)
 }

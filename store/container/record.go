@@ -7,6 +7,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/mithrilfs/mithrilfs/codec"
+	"github.com/mithrilfs/mithrilfs/codec/delta"
 )
 
 // A record is a skippable frame: magic, payload length, a tag of four letters,
@@ -15,6 +16,7 @@ const (
 	tagFrame      = "FRAM"
 	tagSize       = "SIZE"
 	tagGeneration = "GENR"
+	tagBases      = "BASE"
 	tagIndex      = "INDX"
 
 	frameRecordSize      = 72
@@ -32,23 +34,26 @@ const (
 // cover. A record that says more is damaged.
 const MaxFrameLength = 64 << 20
 
-// Coding says how a frame's zstd content was made from its planned bytes.
+// Coding says what a zstd frame holds.
 type Coding uint8
 
-// CodingFull says that the frame's content is the planned bytes; no base is
-// needed.
-const CodingFull Coding = 0
+// The codings.
+const (
+	CodingFull  Coding = 0 // the planned bytes; no base is needed
+	CodingDelta Coding = 1 // a frame of package delta: differences from bases
+)
 
 // Frame is one frame of the log: which logical bytes it holds and where.
 type Frame struct {
-	Offset     int64  // first logical byte
-	Position   int64  // byte offset of its record in the container
-	Length     uint32 // logical bytes
-	Stored     uint32 // bytes of its zstd frame, which follows the record
-	Number     uint32 // records of its generation before it
-	Generation uint16 // ordinal in Log.Generations
-	Plan       codec.Plan
+	Offset     int64      // first logical byte
+	Position   int64      // byte offset of its record in the container
+	Length     uint32     // logical bytes
+	Stored     uint32     // bytes of its zstd frame, which follows the record
+	Number     uint32     // records of its generation before it
+	Generation uint16     // ordinal in Log.Generations
+	Plan       codec.Plan // 0 for a delta frame
 	Coding     Coding
+	Bases      uint8  // how many of Dependence.Bases it needs, the first ones
 	Sum        uint64 // contentSum of the logical bytes
 }
 
@@ -105,6 +110,7 @@ func putFrameRecord(r []byte, f *Frame, g Generation) {
 	binary.LittleEndian.PutUint32(b[12:], f.Stored)
 	b[16] = byte(f.Plan)
 	b[17] = byte(f.Coding)
+	b[18] = f.Bases
 	binary.LittleEndian.PutUint64(b[24:], f.Sum)
 	endRecord(r)
 }
@@ -121,6 +127,7 @@ func parseFrameRecord(r []byte) (f Frame, g Generation, ok bool) {
 		Stored: binary.LittleEndian.Uint32(b[12:]),
 		Plan:   codec.Plan(b[16]),
 		Coding: Coding(b[17]),
+		Bases:  b[18],
 		Sum:    binary.LittleEndian.Uint64(b[24:]),
 	}
 	if offset > math.MaxInt64-MaxFrameLength {
@@ -132,9 +139,17 @@ func parseFrameRecord(r []byte) (f Frame, g Generation, ok bool) {
 
 // plausible holds for every frame that a writer of this version makes.
 func (f *Frame) plausible() bool {
-	return f.Length > 0 && f.Length <= MaxFrameLength &&
-		f.Stored > 0 && int64(f.Stored) <= int64(codec.MaxFrameSize(int(f.Length))) &&
-		f.Plan.Valid() && f.Coding == CodingFull
+	if f.Length == 0 || f.Length > MaxFrameLength || f.Stored == 0 ||
+		int64(f.Stored) > int64(codec.MaxFrameSize(int(f.Length))) {
+		return false
+	}
+	switch f.Coding {
+	case CodingFull:
+		return f.Plan.Valid() && f.Bases == 0
+	case CodingDelta:
+		return f.Plan == 0 && f.Bases >= 1 && f.Bases <= MaxBases && f.Length <= delta.MaxContent
+	}
+	return false
 }
 
 // putSizeRecord fills r, of sizeRecordSize bytes: the logical size is now size.

@@ -19,7 +19,9 @@ func replay(r io.ReaderAt, size int64, first Generation, check func(*Log, *Frame
 	}
 	w := newWalker(r, size, first)
 	for w.next() {
-		if w.frame != nil && w.at >= trusted {
+		// A delta frame is only in files that were sealed before they got their
+		// name, and needs its bases: it is checked when it is read.
+		if w.frame != nil && w.frame.Coding == CodingFull && w.at >= trusted {
 			if err := check(&w.log, w.frame); err != nil {
 				w.tail = err
 				break
@@ -55,7 +57,9 @@ type walker struct {
 	at      int64 // where it begins
 	stored  int64 // its length, the zstd frame after a frame record included
 	frame   *Frame
-	resize  int64 // new logical size, or -1
+	content int64       // of the zstd frame after a frame record
+	depends *Dependence // of a record of bases
+	resize  int64       // new logical size, or -1
 	begin   *Generation
 	index   bool
 	counted bool // it takes a number of its generation
@@ -71,7 +75,8 @@ func newWalker(r io.ReaderAt, size int64, first Generation) *walker {
 // next reads the piece at the log's end. It returns false at the end of the
 // log.
 func (w *walker) next() bool {
-	w.at, w.frame, w.begin, w.resize, w.index, w.counted = w.log.end, nil, nil, -1, false, false
+	w.at, w.frame, w.begin, w.depends = w.log.end, nil, nil, nil
+	w.resize, w.index, w.counted = -1, false, false
 	left := w.size - w.at
 	if left == 0 {
 		return false
@@ -100,6 +105,8 @@ func (w *walker) next() bool {
 		return w.nextSize(b)
 	case tagGeneration:
 		return w.nextGeneration(b)
+	case tagBases:
+		return w.nextBases()
 	case tagIndex:
 		return w.nextIndex()
 	}
@@ -114,7 +121,9 @@ func (w *walker) apply() {
 		w.log.addFrame(*w.frame)
 		w.log.addSpan(frameRecordSize, 0)
 		w.stored -= frameRecordSize
-		content = int64(w.frame.Length)
+		content = w.content
+	case w.depends != nil:
+		w.log.Dependence = *w.depends
 	case w.resize >= 0:
 		w.log.resize(w.resize)
 	}
@@ -156,7 +165,7 @@ func (w *walker) nextFrame(b []byte, left int64) bool {
 		return false
 	}
 	f, g, ok := parseFrameRecord(b)
-	if !ok {
+	if !ok || !w.log.Dependence.serves(&f) {
 		return w.stop("its fields are impossible")
 	}
 	if !w.numbered(g, f.Number) {
@@ -165,6 +174,15 @@ func (w *walker) nextFrame(b []byte, left int64) bool {
 	w.stored += int64(f.Stored)
 	if w.stored > left {
 		return w.stop("the file ends inside its frame")
+	}
+	w.content = int64(f.Length)
+	if f.Coding == CodingDelta {
+		if w.content, w.err = contentSize(w.r, w.at+frameRecordSize, int64(f.Stored)); w.err != nil {
+			return false
+		}
+		if w.content < 0 {
+			return w.stop("its frame has no content size")
+		}
 	}
 	f.Position, f.Generation = w.at, uint16(len(w.log.Generations)-1)
 	w.frame = &f
@@ -196,6 +214,29 @@ func (w *walker) nextGeneration(b []byte) bool {
 	}
 	w.begin = &g
 	return true
+}
+
+// nextBases reads the record that says what the file depends on.
+func (w *walker) nextBases() bool {
+	if w.at != HeaderSize {
+		return w.stop("it is not the first one")
+	}
+	b := make([]byte, w.stored)
+	if w.err = readFull(w.r, b, w.at); w.err != nil {
+		return false
+	}
+	if len(b) < basesFixedSize+8 {
+		return w.stop("its length is impossible")
+	}
+	if !recordSumOK(b) {
+		return w.stop("its checksum does not match")
+	}
+	d, number, g, ok := parseBasesRecord(b)
+	if !ok {
+		return w.stop("its fields are impossible")
+	}
+	w.depends = &d
+	return w.numbered(g, number)
 }
 
 // nextIndex checks an index that something was appended after. Its content is

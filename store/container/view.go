@@ -15,7 +15,7 @@ type View struct {
 
 // View returns n logical bytes from off on, fewer at the end of the file, where
 // the error is io.EOF if there is none. A frame that is damaged gives a
-// DamageError, and no bytes. The error unix.EINTR is that of ReadAtContext.
+// DamageError, one whose base is not available a BaseError, and no bytes. The error unix.EINTR is that of ReadAtContext.
 func (r *Reader) View(ctx context.Context, off int64, n int) (*View, error) {
 	if off < 0 {
 		return nil, errNegativeOffset
@@ -25,8 +25,11 @@ func (r *Reader) View(ctx context.Context, off int64, n int) (*View, error) {
 		return nil, io.EOF
 	}
 	v := &View{cache: r.cache}
+	together := together{r: r}
+	defer together.release()
 	r.announce(off, min(off+int64(n), size))
 	for end := min(off+int64(n), size); off < end; {
+		together.reach(ctx, off, end)
 		p, b, err := r.piece(ctx, off, end)
 		if err != nil {
 			v.Release()

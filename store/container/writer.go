@@ -2,7 +2,6 @@ package container
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -123,7 +122,7 @@ func (w *Writer) Append(c *Chunk) error {
 	w.mu.Lock()
 	err := w.begin()
 	if err == nil && w.log.next == math.MaxUint32 {
-		err = w.fail(errors.New("the generation has no number left"))
+		err = w.fail(errNumbers)
 	}
 	if err != nil {
 		w.lose(c)
@@ -322,19 +321,14 @@ func (w *Writer) Seal(format string, tensors []Tensor) error {
 		return nil
 	}
 	w.log.Format, w.log.Tensors = format, indexable(tensors)
-	index := appendIndex(nil, w.log, w.log.end)
-	if int64(len(index)) > math.MaxUint32 {
-		return w.fail(fmt.Errorf("an index of %d bytes is too large for the format", len(index)))
+	tail, index, err := w.log.appendTail(nil)
+	if err != nil {
+		return w.fail(err)
 	}
-	spans := append(w.log.spans, span{uint32(len(index)), 0})
-	if !seekable(spans) {
-		return w.fail(fmt.Errorf("%d frames are too many for a seek table", len(spans)))
-	}
-	tail := appendSeekTable(index, spans)
-	if err := w.put(tail, int64(len(index))); err != nil {
+	if err := w.put(tail, index); err != nil {
 		return err
 	}
-	w.log.addSpan(int64(len(tail)-len(index)), 0)
+	w.log.addSpan(int64(len(tail))-index, 0)
 	if err := w.file.Truncate(w.log.end); err != nil {
 		return w.fail(err)
 	}

@@ -49,7 +49,7 @@ class Writer:
     """Writes a container; keeps the logical bytes that it must have and, after
     every record, how long the container and what the logical bytes are then."""
 
-    def __init__(self, version=0):
+    def __init__(self, version=1):
         self.logical, self.extents, self.frames, self.prefixes = bytearray(), [], {}, []
         self.generations, self.count = [uuid.uuid4().bytes], 0
         head = struct.pack("<II8sH6x", 0x184D2A5D, 248, b"mithrilF", version)
@@ -121,11 +121,11 @@ class Writer:
         if lie:
             extents = extents[56:]
         tensor = struct.pack("<QQIHHQ", 0, len(self.logical), 3, 2, 1, len(self.logical)) + "é!".encode() + b"U8"
-        counts = struct.pack("<IIII", len(self.generations), len(extents) // 56, 1, 7)
+        counts = struct.pack("<IIIIII", len(self.generations), len(extents) // 56, 1, 7, 0, 0)
         body = b"INDX" + bytes(4) + counts + b"".join(self.generations) + extents + b"numbers" + tensor
         index = struct.pack("<II", 0x184D2A5D, len(body) + 72) + body
         index += sealed(
-            struct.pack("<8sH6x", b"mithrilT", 0)
+            struct.pack("<8sH6x", b"mithrilT", 1)
             + self.generations[-1]
             + struct.pack("<QQQQ", len(self.out), len(self.logical), self.count, xxh64_intdigest(index))
         )

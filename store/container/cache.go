@@ -35,7 +35,7 @@ type Cache struct {
 	stored   bytebufferpool.Pool // zstd bytes of one frame
 	decoders sync.Pool           // *codec.Decoder
 
-	resolver      Resolver
+	bases         sharedBases
 	deltaDecoders sync.Pool     // *delta.Decoder
 	deltaSlots    chan struct{} // bounds how many of these are at work, and so their memory
 }

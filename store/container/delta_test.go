@@ -17,7 +17,7 @@ func TestChains(t *testing.T) {
 	for _, dtype := range allTypes {
 		for bases := 1; bases <= MaxBases; bases++ {
 			t.Run(fmt.Sprint(dtype, bases), func(t *testing.T) {
-				f := chainOf(t, 4, bases, 3*codec.FrameSize/2/dtype.Size(), dtype, 8<<20)
+				f := chainOf(t, 4, bases, 3*codec.FrameSize/2/dtype.Size(), codec.FrameSize, dtype, 8<<20)
 				for i := range 5 {
 					r := f.reader(t, generation(i))
 					checkContents(t, r, f.logical[generation(i)])
@@ -53,7 +53,7 @@ func checkFrames(t *testing.T, r *Reader, dependent bool, bases int) {
 
 // TestMissingBase: only what needs the base can't be read.
 func TestMissingBase(t *testing.T) {
-	f := chainOf(t, 2, 2, 1000, codec.BF16, 8<<20)
+	f := chainOf(t, 2, 2, 1000, codec.FrameSize, codec.BF16, 8<<20)
 	delete(f.stored, generation(1))
 	r := f.reader(t, generation(0))
 	defer r.Close()

@@ -18,6 +18,7 @@ import (
 // family is a Resolver of containers in memory, and what they hold.
 type family struct {
 	cache *Cache
+	frame int // logical bytes in a frame
 
 	mu      sync.Mutex // guards what follows
 	stored  map[Generation][]byte
@@ -28,7 +29,7 @@ type family struct {
 var errAbsent = errors.New("not in the family")
 
 func newFamily(cacheBytes int64) *family {
-	f := &family{cache: NewCache(cacheBytes), stored: map[Generation][]byte{}, logical: map[Generation][]byte{}}
+	f := &family{cache: NewCache(cacheBytes), frame: codec.FrameSize, stored: map[Generation][]byte{}, logical: map[Generation][]byte{}}
 	f.cache.SetResolver(f)
 	return f
 }
@@ -110,7 +111,7 @@ func (f *family) add(t testing.TB, g Generation, m *member, bases []Generation, 
 	w := CreateDelta(file, g, d)
 	put := func(off int64, dtype codec.DType, p []byte) {
 		for len(p) > 0 {
-			n := min(len(p), codec.FrameSize)
+			n := min(len(p), f.frame)
 			piece := Piece{Offset: off, DType: dtype, Row: 64, Data: p[:n]}
 			for k, r := range d.Ranges(off, off+int64(n)) {
 				b := f.logical[bases[k]][r.Offset : r.Offset+r.Length]
@@ -183,9 +184,10 @@ func appendElement(b []byte, v float64, d codec.DType) []byte {
 // chainOf returns a family of depth+1 members of one tensor of size elements. The
 // i-th, of generation(i), is coded against the next ones, as many as there are up
 // to bases, and the last is full.
-func chainOf(t testing.TB, depth, bases, size int, dtype codec.DType, cacheBytes int64) *family {
+func chainOf(t testing.TB, depth, bases, size, frame int, dtype codec.DType, cacheBytes int64) *family {
 	t.Helper()
 	f := newFamily(cacheBytes)
+	f.frame = frame
 	data := steps(depth+1, size, dtype, 1)
 	list := make([]*member, depth+1)
 	for i := depth; i >= 0; i-- {

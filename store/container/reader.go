@@ -43,7 +43,7 @@ func Open(src io.ReaderAt, size int64, cache *Cache) (*Reader, error) {
 }
 
 func newReader(src io.ReaderAt, cache *Cache, log *Log, state State) *Reader {
-	return &Reader{src: src, cache: cache, id: cache.lastID.Add(1), bases: newBases(), log: log, state: state}
+	return &Reader{src: src, cache: cache, id: cache.lastID.Add(1), log: log, state: state}
 }
 
 // Close drops what the cache holds of the container, and gives its bases back.

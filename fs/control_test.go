@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"syscall"
 	"testing"
@@ -29,7 +30,7 @@ func TestRemoteSeesWhatInspectSees(t *testing.T) {
 		must(t, err)
 		a, b := r.Summary(), local.Summary()
 		a.Path, b.Path = "", ""
-		if a != b {
+		if !reflect.DeepEqual(a, b) {
 			t.Errorf("%+v through the mount, %+v in the backing directory", a, b)
 		}
 		frames := allFrames(t, r)

@@ -58,7 +58,8 @@ func remoteProblem(path string, openErr error) (*Remote, error) {
 	if err := ask(dir, requestProblem, 0, filepath.Base(abs), &a); err != nil || a.Problem == "" {
 		return nil, openErr
 	}
-	s := store.Summary{Path: path, Ratio: 1, Format: "container", State: store.StateDamaged, Problem: a.Problem}
+	s := store.Summary{Path: path, Ratio: 1, Format: "container", State: store.StateDamaged, Problem: a.Problem,
+		Bases: []string{}}
 	return &Remote{summary: s}, nil
 }
 

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -40,6 +41,7 @@ type Summary struct {
 	Problem string    `json:"problem,omitempty"` // what is wrong, for people
 	Tensors int       `json:"tensor_count"`
 	Frames  int       `json:"frame_count"`
+	Bases   []string  `json:"bases"` // generations of the containers that it is stored as differences from
 }
 
 // TensorReport is one entry of a tensor table. Stored is the tensor's share of
@@ -63,7 +65,8 @@ type FrameReport struct {
 	Logical    int64  `json:"logical_bytes"`
 	Position   int64  `json:"position"` // of its record in the container
 	Stored     int64  `json:"stored_bytes"`
-	Plan       string `json:"plan"`
+	Plan       string `json:"plan"`   // or how it depends on bases
+	Bases      int    `json:"bases"`  // how many it needs
 	Tensor     string `json:"tensor"` // the first one it holds bytes of, "" for none
 }
 
@@ -92,8 +95,8 @@ func Inspect(path string) (*Inspection, error) {
 		return nil, err
 	}
 	in := &Inspection{close: f.Close}
-	in.summary = Summary{Path: path, Stored: st.Size(), Format: FormatPlain, State: StatePlain}
-	r, err := container.Open(f, st.Size(), container.NewCache(inspectCache))
+	in.summary = Summary{Path: path, Stored: st.Size(), Format: FormatPlain, State: StatePlain, Bases: []string{}}
+	r, err := container.Open(f, st.Size(), cacheFor(path))
 	switch {
 	case errors.Is(err, container.ErrNotContainer):
 		in.summary.Logical = st.Size()
@@ -105,12 +108,11 @@ func Inspect(path string) (*Inspection, error) {
 		in.summary.State, in.summary.Format, in.summary.Problem = StateDamaged, "container", err.Error()
 	default:
 		in.look(r, r.Log())
+		in.close = func() error { r.Close(); return f.Close() }
 	}
 	in.summary.Ratio = ratio(in.summary.Logical, in.summary.Stored)
 	return in, nil
 }
-
-const inspectCache = 8 << 20
 
 // Inspect looks into an open file. Until the Inspection is closed nobody can
 // write to the file.
@@ -121,7 +123,7 @@ func (f *File) Inspect() (*Inspection, error) {
 	}
 	f.mu.RLock()
 	in := &Inspection{close: func() error { f.mu.RUnlock(); return nil }}
-	in.summary = Summary{Path: f.name, Stored: info.Stored, Logical: info.Size, Format: FormatPlain, State: StatePlain}
+	in.summary = Summary{Path: f.name, Stored: info.Stored, Logical: info.Size, Format: FormatPlain, State: StatePlain, Bases: []string{}}
 	switch c := f.content.(type) {
 	case *saving:
 		in.look(c.w.Reader, f.snapshot(c.w.Reader))
@@ -175,6 +177,9 @@ func (in *Inspection) look(r *container.Reader, log container.Log) {
 		in.detect(r)
 	}
 	s.Tensors, s.Frames = len(in.log.Tensors), len(in.log.Extents)
+	for _, b := range in.log.Dependence.Bases {
+		s.Bases = append(s.Bases, hex.EncodeToString(b.Generation[:]))
+	}
 }
 
 // detect finds format and tensors of a container whose index does not tell.
@@ -229,7 +234,7 @@ func (in *Inspection) tensor(t *container.Tensor) TensorReport {
 	for _, e := range in.log.Extents.Within(t.Begin, t.End) {
 		part := min(e.End(), t.End) - max(e.Start, t.Begin)
 		stored += float64(part) * float64(e.Frame.Stored) / float64(e.Frame.Length)
-		if p := e.Frame.Plan.String(); !slices.Contains(plans, p) {
+		if p := planOf(&e.Frame); !slices.Contains(plans, p) {
 			plans = append(plans, p)
 		}
 	}
@@ -246,10 +251,21 @@ func (in *Inspection) Frames(i, n int) []FrameReport {
 		list = append(list, FrameReport{
 			Number: e.Frame.Number, Generation: in.log.Generations[e.Frame.Generation].String(),
 			Offset: e.Start, Logical: int64(e.Length), Position: e.Frame.Position, Stored: int64(e.Frame.Stored),
-			Plan: e.Frame.Plan.String(), Tensor: tensorsOf(in.log.Tensors, &e.Frame),
+			Plan: planOf(&e.Frame), Bases: int(e.Frame.Bases), Tensor: tensorsOf(in.log.Tensors, &e.Frame),
 		})
 	}
 	return list
+}
+
+// planOf says how a frame is coded.
+func planOf(f *container.Frame) string {
+	switch {
+	case f.Coding != container.CodingDelta:
+		return f.Plan.String()
+	case f.Bases == 1:
+		return "differences from 1 base"
+	}
+	return fmt.Sprintf("differences from %d bases", f.Bases)
 }
 
 // Check decodes the i-th live piece from the disk, past all caches, and says

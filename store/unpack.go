@@ -124,7 +124,7 @@ func openLogical(name string) (io.ReaderAt, int64, func() error, error) {
 		_ = f.Close()
 		return nil, 0, nil, err
 	}
-	r, err := container.Open(f, st.Size(), container.NewCache(inspectCache))
+	r, err := container.Open(f, st.Size(), cacheFor(name))
 	switch {
 	case errors.Is(err, container.ErrNotContainer):
 		if err := checkPlain(int(f.Fd()), st.Size()); err != nil {
@@ -136,9 +136,10 @@ func openLogical(name string) (io.ReaderAt, int64, func() error, error) {
 		_ = f.Close()
 		return nil, 0, nil, fmt.Errorf("%s: %w", name, err)
 	case !r.State().Sealed:
+		r.Close()
 		_ = f.Close()
 		return nil, 0, nil, fmt.Errorf("%s: %w: its first %d bytes are whole, get them with: mithrilfs cat",
 			name, ErrUnsealed, r.Size())
 	}
-	return r, r.Size(), f.Close, nil
+	return r, r.Size(), func() error { r.Close(); return f.Close() }, nil
 }

@@ -266,7 +266,7 @@ func TestStatJSON(t *testing.T) {
 		return strings.Join(names, " ")
 	}
 	want(t, "keys of tensors", keys(tensors[0]), "dtype logical_bytes name offset plan ratio shape stored_bytes")
-	want(t, "keys of frames", keys(frames[0]), "generation logical_bytes number offset plan position stored_bytes tensor")
+	want(t, "keys of frames", keys(frames[0]), "bases generation logical_bytes number offset plan position stored_bytes tensor")
 
 	x := decode[[]xray](t, "stat", "--json", packedModel)[0]
 	weight := x.Tensors[1]

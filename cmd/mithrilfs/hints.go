@@ -23,6 +23,7 @@ var hints = [...]struct {
 	{fs.ErrNotMounted, listMounts},
 	{errDamagedFiles, "restore it from a copy; bytes outside the damaged frames can be had with: mithrilfs cat --range A:B FILE"},
 	{errUnsealedFiles, "save it again; what is there can be had with: mithrilfs cat FILE"},
+	{container.ErrBase, "all bytes that need no base can be had with: mithrilfs cat --range A:B FILE"},
 	{container.ErrDamaged, "mithrilfs verify names everything that is damaged in it; restore the file from a copy"},
 	{unix.ENOTCONN, "the process that served this mount is gone; clear it with: mithrilfs umount MOUNTPOINT"},
 	{unix.EIO, "the container or the disk may be damaged; to find out: mithrilfs verify PATH"},

@@ -26,7 +26,7 @@ States:
   damaged   can't be read; why is told on standard error, and ends in exit code 1
 
 --json prints an array of objects, one for each file, with the keys path,
-logical_bytes, stored_bytes, ratio, format, state, tensor_count, frame_count,
+logical_bytes, stored_bytes, ratio, format, state, tensor_count, frame_count, bases,
 and problem where there is one.`,
 		Example: `  mithrilfs ls ckpt
   mithrilfs ls --json ckpt/*.safetensors`,

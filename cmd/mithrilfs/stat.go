@@ -23,13 +23,14 @@ func (a *app) statCommand() *cobra.Command {
 		Short: "Show what is inside one file: tensors and frames",
 		Long: `stat shows what mithrilfs made of a file: its sizes, and for every tensor the
 element type, shape, logical and stored size, ratio, and plan. The plan is how the
-bytes were arranged before they were compressed. A tensor that shares a frame with
+bytes were arranged before they were compressed, or of how many other containers,
+its bases, they are stored as differences; .mithrilfs/bases has these. A tensor that shares a frame with
 others is charged its part.
 
 --json prints an array of one object: the keys of ls, and
   tensors[]  name, dtype, shape, offset, logical_bytes, stored_bytes, ratio, plan
   frames[]   number, generation, offset, logical_bytes, position, stored_bytes,
-             plan, tensor
+             plan, bases, tensor
 where offset counts logical bytes and position bytes of the container.`,
 		Example: `  mithrilfs stat ckpt/model.safetensors
   mithrilfs stat --json ckpt/model.safetensors | jq '.[0].tensors[] | {name, ratio}'`,
@@ -96,6 +97,9 @@ func (a *app) printXray(x *xray, frames bool) {
 	a.printf("ratio    %s\n", ratioText(x.Ratio))
 	a.printf("tensors  %d\n", x.Summary.Tensors)
 	a.printf("frames   %d\n", x.Summary.Frames)
+	for _, g := range x.Bases {
+		a.printf("base     %s\n", g)
+	}
 	if x.Problem != "" {
 		a.printf("problem  %s\n", strings.ReplaceAll(x.Problem, "\n", "; "))
 	}

@@ -89,7 +89,7 @@ type BaseError struct {
 }
 
 func (e *BaseError) Error() string {
-	return fmt.Sprintf("base %x: %v", e.Generation, e.Err)
+	return fmt.Sprintf("base %x: %v", e.Generation[:], e.Err)
 }
 
 // Is makes every BaseError match ErrBase.

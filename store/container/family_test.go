@@ -58,8 +58,13 @@ func (f *family) Resolve(_ context.Context, g Generation) (*Reader, func(), erro
 
 func (f *family) reader(t testing.TB, g Generation) *Reader {
 	t.Helper()
-	b := f.stored[g]
-	r, err := Open(bytes.NewReader(b), int64(len(b)), f.cache)
+	return openIn(t, f.cache, f.stored[g])
+}
+
+// openIn opens a container with a cache.
+func openIn(t testing.TB, c *Cache, b []byte) *Reader {
+	t.Helper()
+	r, err := Open(bytes.NewReader(b), int64(len(b)), c)
 	must(t, err)
 	return r
 }
@@ -106,7 +111,12 @@ func (m *member) dependence(bases []Generation, of []*member) Dependence {
 // add stores m as generation g, against bases.
 func (f *family) add(t testing.TB, g Generation, m *member, bases []Generation, of []*member) {
 	t.Helper()
-	d := m.dependence(bases, of)
+	f.addDepending(t, g, m, m.dependence(bases, of))
+}
+
+// addDepending stores m as generation g, with the dependence d.
+func (f *family) addDepending(t testing.TB, g Generation, m *member, d Dependence) {
+	t.Helper()
 	file := &memory{}
 	w := CreateDelta(file, g, d)
 	put := func(off int64, dtype codec.DType, p []byte) {
@@ -114,7 +124,7 @@ func (f *family) add(t testing.TB, g Generation, m *member, bases []Generation, 
 			n := min(len(p), f.frame)
 			piece := Piece{Offset: off, DType: dtype, Row: 64, Data: p[:n]}
 			for k, r := range d.Ranges(off, off+int64(n)) {
-				b := f.logical[bases[k]][r.Offset : r.Offset+r.Length]
+				b := f.logical[d.Bases[k].Generation][r.Offset : r.Offset+r.Length]
 				piece.Bases = append(piece.Bases, delta.Elements{Data: b, Type: r.DType})
 			}
 			must(t, w.Append(piece))

@@ -161,7 +161,7 @@ func (r *Reader) base(ctx context.Context, i int) (*Reader, error) {
 // keep holds a base until the Reader is closed, if it is the one that is wanted.
 func (r *Reader) keep(i int, b *sharedBase, want Base) error {
 	if g := b.reader.lastGeneration(); g != want.Generation {
-		return fmt.Errorf("what is in its place is of generation %x", g)
+		return fmt.Errorf("what is in its place is of generation %x", g[:])
 	}
 	if size := b.reader.Size(); size != want.Size {
 		return fmt.Errorf("it has %d bytes where %d are due", size, want.Size)

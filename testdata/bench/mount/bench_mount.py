@@ -119,12 +119,12 @@ class Machine:
         if self.can_drop:
             pathlib.Path("/proc/sys/vm/drop_caches").write_text("3")
 
-    def warm_memory(self):
+    def warm_memory(self, models):
         """Makes the host give as much memory as the row will need: what was free for
         some seconds must be faulted in again."""
         for _ in range(2):
             with open(self.scratch, "wb") as f:
-                for _ in range(-(-self.nbytes // len(self.block))):
+                for _ in range(-(-models * self.nbytes // len(self.block))):
                     f.write(self.block)
             self.scratch.unlink()
 
@@ -164,7 +164,7 @@ class Bench:
             os.sync()
         if row.key == "load-warm":
             self.clients({**row.order, "path": path})
-        self.machine.warm_memory()
+        self.machine.warm_memory(2 if row.saves else 1)  # a saver has a model of its own
         end, stop = side.watch(), self.profile(row, side)
         result = self.clients({**row.order, "path": path})
         result.update(end())

@@ -42,8 +42,11 @@ class Client:
 
     def save(self, path, fsync=False):
         """save_file, which writes under another name, renames and closes."""
+        # Pages that the parent has as well would be copied one by one when FUSE
+        # pins them to read from them: no trainer's weights are a fork's.
+        model = {k: t.clone() for k, t in self.model.items()}
         took = clock()
-        save_file(self.model, path, metadata={"format": "pt"})
+        save_file(model, path, metadata={"format": "pt"})
         if fsync:
             fd = os.open(path, os.O_RDONLY)
             os.fsync(fd)

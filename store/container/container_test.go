@@ -368,32 +368,36 @@ func TestDamageNamesFrameAndBytes(t *testing.T) {
 	}
 }
 
-// TestWriteErrorsStay: the n-th write fails; the error reaches the writer, and
-// readers of what it cost; what is in the storage reads as a whole prefix.
+// TestWriteErrorsStay: the storage takes so many bytes; the error reaches the
+// writer, and readers of what it cost; what is in the storage reads as a whole
+// prefix.
 func TestWriteErrorsStay(t *testing.T) {
 	data := weights(5*codec.FrameSize, 14)
-	for n := 1; n < 9; n++ {
-		m := &memory{failAfter: n}
-		w := newTestWriter(m)
-		for off := 0; off < len(data); off += codec.FrameSize {
-			c := newChunk(t, w, Chunk{Offset: int64(off), DType: codec.BF16})
-			_, _ = c.Write(data[off : off+codec.FrameSize])
-			if w.Append(c) != nil {
-				break
+	whole := open(t, makeContainer(t, data))
+	ends := []int64{HeaderSize}
+	for _, e := range whole.Log().Extents {
+		ends = append(ends, e.Frame.DataPosition()+int64(e.Frame.Stored))
+	}
+	for frames, end := range ends {
+		for _, room := range []int64{end, end + 1, end + frameRecordSize} {
+			m := &memory{room: room}
+			w := newTestWriter(m)
+			for off := 0; off < len(data); off += codec.FrameSize {
+				c := newChunk(t, w, Chunk{Offset: int64(off), DType: codec.BF16})
+				_, _ = c.Write(data[off : off+codec.FrameSize])
+				if w.Append(c) != nil {
+					break
+				}
 			}
-		}
-		err := w.Seal("numbers", nil)
-		if n <= 6 != errors.Is(err, errFull) {
-			t.Fatalf("write %d fails: Seal: %v", n+1, err)
-		}
-		if n <= 6 && !errors.Is(w.Drain(), errFull) {
-			t.Fatalf("write %d fails: the error is gone", n+1)
-		}
-		checkReads(t, w, data, min(len(data), max(n-1, 0)*codec.FrameSize))
-		w.Close()
-		got := contents(t, open(t, m.bytes()))
-		if !bytes.Equal(got, data[:len(got)]) || len(got)%codec.FrameSize != 0 {
-			t.Fatalf("write %d fails: %d bytes are left, not a whole prefix", n+1, len(got))
+			if err := w.Seal("numbers", nil); !errors.Is(err, errFull) {
+				t.Fatalf("room for %d bytes: Seal: %v", room, err)
+			}
+			if !errors.Is(w.Drain(), errFull) {
+				t.Fatalf("room for %d bytes: the error is gone", room)
+			}
+			checkReads(t, w, data, frames*codec.FrameSize)
+			w.Close()
+			checkContents(t, open(t, m.bytes()), data[:frames*codec.FrameSize])
 		}
 	}
 }

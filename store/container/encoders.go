@@ -18,8 +18,8 @@ import (
 type Encoders struct {
 	slots chan *codec.Encoder
 
-	raw bytebufferpool.Pool // logical bytes of a chunk
-	out bytebufferpool.Pool // its record and zstd frame
+	raw bytebufferpool.Pool              // logical bytes of a chunk
+	out [batchChunks]bytebufferpool.Pool // records and zstd frames of so many chunks, less one
 
 	mu        sync.Mutex    // guards what follows
 	room      chan struct{} // closed when a chunk is given back; nil: nobody waits
@@ -47,18 +47,21 @@ type Chunk struct {
 	DType  codec.DType // element type; the first byte begins an element
 
 	data  *bytebufferpool.ByteBuffer
-	out   *bytebufferpool.ByteBuffer // record and zstd frame, once encoded
 	frame Frame
-	state chunkState
 }
 
-type chunkState uint8
+// batchChunks is how many chunks at most are encoded by one goroutine and then
+// written together: about 700 KiB of bf16, which the kernel takes a fifth faster
+// than a frame at a time.
+const batchChunks = 4
 
-const (
-	chunkQueued  chunkState = iota
-	chunkEncoded            // out is filled
-	chunkWritten            // in the log, or given up
-)
+// batch is a run of a Writer's queue.
+type batch struct {
+	chunks     []*Chunk
+	generation Generation
+	out        *bytebufferpool.ByteBuffer // records and zstd frames
+	encoded    bool                       // out is filled; guarded by the Writer's mu
+}
 
 // Bytes are the logical bytes so far.
 func (c *Chunk) Bytes() []byte { return c.data.B }
@@ -110,16 +113,24 @@ func (e *Encoders) reserve(w *Writer) <-chan struct{} {
 	return e.room
 }
 
-// give returns a chunk's buffers and its room.
-func (e *Encoders) give(w *Writer, c *Chunk) {
-	e.raw.Put(c.data)
-	if c.out != nil {
-		e.out.Put(c.out)
+// give returns a chunk's buffer and its room.
+func (e *Encoders) give(w *Writer, c *Chunk) { e.giveAll(w, []*Chunk{c}) }
+
+// giveBatch returns a batch's buffers and its room.
+func (e *Encoders) giveBatch(w *Writer, b *batch) {
+	e.out[len(b.chunks)-1].Put(b.out)
+	b.out = nil
+	e.giveAll(w, b.chunks)
+}
+
+func (e *Encoders) giveAll(w *Writer, chunks []*Chunk) {
+	for _, c := range chunks {
+		e.raw.Put(c.data)
+		c.data = nil
 	}
-	c.data, c.out = nil, nil
 	e.mu.Lock()
-	w.held--
-	e.held--
+	w.held -= len(chunks)
+	e.held -= len(chunks)
 	if e.room != nil {
 		close(e.room)
 		e.room = nil
@@ -127,12 +138,20 @@ func (e *Encoders) give(w *Writer, c *Chunk) {
 	e.mu.Unlock()
 }
 
-// encode fills c.out: room for the record, and the zstd frame after it.
-func (e *Encoders) encode(c *Chunk, g Generation) {
-	enc := <-e.slots
-	defer func() { e.slots <- enc }()
-	c.out = sized(&e.out, frameRecordSize+codec.MaxFrameSize(c.Len()))
-	c.out.B, c.frame.Plan = enc.AppendFrame(c.out.B[:frameRecordSize], c.data.B, c.DType)
-	c.frame.Stored = uint32(len(c.out.B) - frameRecordSize)
-	c.frame.Sum = contentSum(c.data.B, g, c.frame.Number, c.frame.Offset)
+// encode fills b.out with a record and a zstd frame for every chunk.
+func (e *Encoders) encode(enc *codec.Encoder, b *batch) {
+	most := 0
+	for _, c := range b.chunks {
+		most += frameRecordSize + codec.MaxFrameSize(c.Len())
+	}
+	b.out = sized(&e.out[len(b.chunks)-1], most)
+	out := b.out.B[:0]
+	for _, c := range b.chunks {
+		at := len(out)
+		out, c.frame.Plan = enc.AppendFrame(out[:at+frameRecordSize], c.data.B, c.DType)
+		c.frame.Stored = uint32(len(out) - at - frameRecordSize)
+		c.frame.Sum = contentSum(c.data.B, b.generation, c.frame.Number, c.frame.Offset)
+		putFrameRecord(out[at:at+frameRecordSize], &c.frame, b.generation)
+	}
+	b.out.B = out
 }

@@ -12,12 +12,11 @@ import (
 	"github.com/mithrilfs/mithrilfs/codec"
 )
 
-// memory is a Storage in memory. failAfter > 0 lets the n-th write fail.
+// memory is a Storage in memory. With room > 0 it takes so many bytes.
 type memory struct {
-	mu        sync.Mutex
-	b         []byte
-	writes    int
-	failAfter int
+	mu   sync.Mutex
+	b    []byte
+	room int64
 }
 
 var errFull = errors.New("no space left on the test's device")
@@ -31,14 +30,14 @@ func (m *memory) ReadAt(p []byte, off int64) (int, error) {
 func (m *memory) WriteAt(p []byte, off int64) (int, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.writes++
-	if m.failAfter > 0 && m.writes > m.failAfter {
-		return 0, errFull
+	var err error
+	if fits := max(m.room-off, 0); m.room > 0 && int64(len(p)) > fits {
+		p, err = p[:fits], errFull
 	}
 	if end := int(off) + len(p); end > len(m.b) {
 		m.b = append(m.b, make([]byte, end-len(m.b))...)
 	}
-	return copy(m.b[off:], p), nil
+	return copy(m.b[off:], p), err
 }
 
 func (m *memory) Truncate(size int64) error {

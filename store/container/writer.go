@@ -31,7 +31,10 @@ type Writer struct {
 
 	idle    sync.Cond // on mu: the queue shrank
 	queue   []*Chunk  // not yet in the log, in order
-	placed  int       // how many of queue have their position
+	claimed int       // how many of queue are in batches
+	batches []*batch  // in order
+	workers int       // goroutines that encode and write
+	writing bool      // one of them is in write: the others leave it their batches
 	err     error
 	lost    struct{ begin, end int64 } // holds all bytes that err kept out of the log
 	open    bool                       // a generation has begun and is not sealed
@@ -130,76 +133,100 @@ func (w *Writer) Append(c *Chunk) error {
 		w.enc.give(w, c)
 		return err
 	}
-	g := w.log.Generation()
 	c.frame = Frame{
 		Offset: c.Offset, Length: uint32(c.Len()), Number: w.log.next,
 		Generation: uint16(len(w.log.Generations) - 1),
 	}
 	w.log.next++
 	w.queue = append(w.queue, c)
+	// One more than can encode at once: the one that writes does not.
+	start := w.workers <= cap(w.enc.slots)
+	if start {
+		w.workers++
+	}
 	w.mu.Unlock()
-	go func() {
-		w.enc.encode(c, g)
-		w.write(w.place(c), g)
-	}()
+	if start {
+		go w.work()
+	}
 	return nil
 }
 
-// place marks c as encoded and gives every chunk whose turn it is now its
-// position. The caller writes them, off the lock.
-func (w *Writer) place(c *Chunk) []*Chunk {
+// work encodes chunks, and writes them, until there are none.
+func (w *Writer) work() {
+	for {
+		enc := <-w.enc.slots
+		b := w.claim()
+		if b != nil {
+			w.enc.encode(enc, b)
+		}
+		w.enc.slots <- enc
+		if b == nil {
+			return
+		}
+		w.finish(b)
+	}
+}
+
+// claim takes chunks off those that nobody encodes yet: as many as a batch has,
+// or this worker's share. Without any it returns nil, and the worker is no more.
+func (w *Writer) claim() *batch {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	c.state = chunkEncoded
-	first := w.placed
-	for w.placed < len(w.queue) && w.queue[w.placed].state == chunkEncoded {
-		f := &w.queue[w.placed].frame
-		f.Position = w.log.end
-		w.log.addSpan(frameRecordSize, 0)
-		w.log.addSpan(int64(f.Stored), int64(f.Length))
-		w.placed++
+	n := len(w.queue) - w.claimed
+	if n == 0 {
+		w.workers--
+		return nil
 	}
-	return append([]*Chunk(nil), w.queue[first:w.placed]...)
+	n = min(n, batchChunks, 1+n/cap(w.enc.slots))
+	b := &batch{generation: w.log.Generation(), chunks: append([]*Chunk(nil), w.queue[w.claimed:w.claimed+n]...)}
+	w.claimed += n
+	w.batches = append(w.batches, b)
+	return b
 }
 
-// write puts placed chunks into the storage and then into the log.
-func (w *Writer) write(batch []*Chunk, g Generation) {
-	for _, c := range batch {
-		err := w.failed()
-		if err == nil {
-			putFrameRecord(c.out.B[:frameRecordSize], &c.frame, g)
-			_, err = w.file.WriteAt(c.out.B, c.frame.Position)
-		}
-		w.mu.Lock()
-		if err != nil {
-			_ = w.fail(err)
-		}
-		if w.err == nil {
-			w.log.addFrame(c.frame)
-		} else {
-			w.lose(c)
-		}
-		c.state = chunkWritten
-		done := w.popWritten()
+// finish marks b as encoded. Then it writes the batches whose turn it is, in
+// order, unless somebody does.
+func (w *Writer) finish(b *batch) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	b.encoded = true
+	if w.writing {
+		return
+	}
+	w.writing = true
+	for len(w.batches) > 0 && w.batches[0].encoded {
+		w.write(w.batches[0])
+	}
+	w.writing = false
+}
+
+// write puts the first batch into the storage and then into the log. The caller
+// holds mu, which is released meanwhile.
+func (w *Writer) write(b *batch) {
+	position, err, n := w.log.end, w.err, 0
+	if err == nil {
 		w.mu.Unlock()
-		for _, c := range done {
-			w.enc.give(w, c)
+		n, err = w.file.WriteAt(b.out.B, position)
+		w.mu.Lock()
+	}
+	if err != nil {
+		_ = w.fail(err)
+	}
+	for _, c := range b.chunks {
+		c.frame.Position = w.log.end
+		if n -= frameRecordSize + int(c.frame.Stored); n < 0 {
+			w.lose(c)
+			continue
 		}
-		w.idle.Broadcast()
+		w.log.addSpan(frameRecordSize, 0)
+		w.log.addSpan(int64(c.frame.Stored), int64(c.frame.Length))
+		w.log.addFrame(c.frame)
 	}
-}
-
-// popWritten takes the chunks that are no longer needed off the queue's front;
-// the caller holds mu.
-func (w *Writer) popWritten() []*Chunk {
-	n := 0
-	for n < w.placed && w.queue[n].state == chunkWritten {
-		n++
-	}
-	done := append([]*Chunk(nil), w.queue[:n]...)
-	w.queue = w.queue[:copy(w.queue, w.queue[n:])]
-	w.placed -= n
-	return done
+	w.queue = w.queue[:copy(w.queue, w.queue[len(b.chunks):])]
+	w.claimed -= len(b.chunks)
+	w.batches = w.batches[:copy(w.batches, w.batches[1:])]
+	w.enc.giveBatch(w, b)
+	w.idle.Broadcast()
 }
 
 // fail keeps the first error; the caller holds mu.
@@ -216,12 +243,6 @@ func (w *Writer) lose(c *Chunk) {
 		w.lost.begin = c.Offset
 	}
 	w.lost.begin, w.lost.end = min(w.lost.begin, c.Offset), max(w.lost.end, c.End())
-}
-
-func (w *Writer) failed() error {
-	w.mu.RLock()
-	defer w.mu.RUnlock()
-	return w.err
 }
 
 // begin makes the storage ready for a record: the header of a new container,

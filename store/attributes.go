@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"runtime"
-	"strconv"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -24,7 +23,7 @@ type place struct {
 // path leads to the inode whatever is mounted over the directory. Some system
 // calls take no O_PATH descriptor, and a link can't be opened otherwise.
 func (p place) path() string {
-	path := "/proc/self/fd/" + strconv.Itoa(p.fd)
+	path := descriptorPath(p.fd)
 	if p.base != "" {
 		path += "/" + p.base
 	}

@@ -21,6 +21,7 @@ type backing struct {
 	spare *os.File // the read-only descriptor that a later one replaced
 	// writable says whether file is; guarded by the File's lock.
 	writable bool
+	key      atomic.Pointer[Key] // of the inode, once asked for
 }
 
 var _ container.Storage = (*backing)(nil)
@@ -110,6 +111,20 @@ func (b *backing) sync(metadata bool) error {
 }
 
 func (b *backing) stat() (unix.Statx_t, error) { return statFD(b.fd()) }
+
+// inode names the backing inode.
+func (b *backing) inode() (Key, error) {
+	if key := b.key.Load(); key != nil {
+		return *key, nil
+	}
+	st, err := b.stat()
+	if err != nil {
+		return Key{}, err
+	}
+	key := keyOf(&st)
+	b.key.Store(&key)
+	return key, nil
+}
 
 // setMtime sets the modification time and leaves the access time.
 func (b *backing) setMtime(t unix.Timespec) error {

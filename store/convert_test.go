@@ -237,6 +237,10 @@ func (x *crashing) unlinkat(dirfd int, name string, flags int) error {
 	return errors.Join(x.call(), x.unless(func() error { return x.kernel.unlinkat(dirfd, name, flags) }))
 }
 
+func (x *crashing) linkat(fd, dirfd int, name string) error {
+	return errors.Join(x.call(), x.unless(func() error { return x.kernel.linkat(fd, dirfd, name) }))
+}
+
 func (x *crashing) pwrite(f *os.File, p []byte, off int64) (n int, err error) {
 	if err := x.call(); err != nil {
 		return 0, err

@@ -74,7 +74,7 @@ func (r *root) openFile(rel string, flags int, mode uint32) (*os.File, error) {
 func (r *root) nameOf(fd int) string {
 	var paths [2]string
 	for i, fd := range []int{r.fd, fd} {
-		p, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
+		p, err := os.Readlink(descriptorPath(fd))
 		if err != nil {
 			return ""
 		}
@@ -208,4 +208,14 @@ func retry(call func() (int, error)) (int, error) {
 			return n, err
 		}
 	}
+}
+
+// descriptorPath leads to the inode of an open descriptor.
+func descriptorPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
+
+// unlink removes a name that is the store's own.
+func (r *root) unlink(rel string) error {
+	return r.at("unlink", rel, func(dirfd int, base string) error {
+		return r.sys.unlinkat(dirfd, base, 0)
+	})
 }

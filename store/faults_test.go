@@ -90,6 +90,13 @@ func (x *faulty) unlinkat(dirfd int, name string, flags int) error {
 	return x.kernel.unlinkat(dirfd, name, flags)
 }
 
+func (x *faulty) linkat(fd, dirfd int, name string) error {
+	if x.fails("linkat") {
+		return x.err
+	}
+	return x.kernel.linkat(fd, dirfd, name)
+}
+
 func (x *faulty) pread(f *os.File, p []byte, off int64) (int, error) {
 	if x.fails("pread") {
 		return 0, x.err

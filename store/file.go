@@ -154,6 +154,9 @@ func (f *File) WriteAtContext(ctx context.Context, p []byte, off int64) (int, er
 
 // write is WriteAt under the lock.
 func (f *File) write(ctx context.Context, p []byte, off int64) (int, error) {
+	if err := f.unshare(); err != nil {
+		return 0, f.fail("write", err)
+	}
 	done := 0
 	for done < len(p) {
 		n, err := f.writeContent(ctx, p[done:], off+int64(done))
@@ -264,6 +267,9 @@ func (f *File) Truncate(ctx context.Context, size int64) error {
 		return f.fail("truncate", err)
 	}
 	defer f.mu.Unlock()
+	if err := f.unshare(); err != nil {
+		return f.fail("truncate", err)
+	}
 	if size == 0 {
 		err = f.restart()
 	} else {
@@ -288,6 +294,9 @@ func (f *File) Allocate(ctx context.Context, off, length int64, keepSize bool) e
 		return f.fail("fallocate", err)
 	}
 	defer f.mu.Unlock()
+	if err := f.unshare(); err != nil {
+		return f.fail("fallocate", err)
+	}
 	err = f.plainly(func() error {
 		if p, ok := f.content.(*plain); ok {
 			return p.allocate(off, length, keepSize)
@@ -306,6 +315,9 @@ func (f *File) Allocate(ctx context.Context, off, length int64, keepSize bool) e
 
 // restart makes the file empty and new. The caller holds mu.
 func (f *File) restart() error {
+	if err := f.unshare(); err != nil {
+		return err
+	}
 	if s, ok := f.content.(*saving); ok {
 		_ = s.w.Drain() // what is on its way must not arrive afterwards
 	}
@@ -456,7 +468,7 @@ func (f *File) sealed(err error) {
 func (f *File) Info() (Info, error) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	st, err := f.backing.stat()
+	st, err := f.store.statVisible(f.backing)
 	if err != nil {
 		return Info{}, f.fail("stat", err)
 	}

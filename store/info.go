@@ -137,7 +137,7 @@ func (s *Store) Lstat(rel string) (Info, error) {
 const maxTries = 10
 
 func (s *Store) lstatOnce(rel string) (Info, error) {
-	st, err := s.root.stat(rel)
+	st, err := s.statName(rel)
 	if err != nil {
 		return Info{}, err
 	}

@@ -107,6 +107,7 @@ func (s *Store) Link(from string, key Key, to string) error {
 		if err := s.check(fd, base, key); err != nil {
 			return err
 		}
+		s.moves.Add(1)
 		return unix.Linkat(fd, base, toFD, toBase, 0)
 	})
 }
@@ -121,7 +122,7 @@ func (s *Store) remove(op, rel string, flags int) error {
 	if err := s.writable(op, rel); err != nil {
 		return err
 	}
-	before, statErr := s.root.stat(rel)
+	before, statErr := s.statName(rel)
 	f, orphan := s.named(rel), -1
 	if statErr == nil {
 		orphan = s.reach(rel, &before)
@@ -140,6 +141,9 @@ func (s *Store) remove(op, rel string, flags int) error {
 		return err
 	})
 	s.orphans.hold(keyOf(&before), orphan, err == nil)
+	if err == nil && statErr == nil {
+		s.lostInode(keyOf(&before))
+	}
 	if f != nil {
 		f.lostName(err == nil)
 		s.drop(f)
@@ -147,6 +151,15 @@ func (s *Store) remove(op, rel string, flags int) error {
 		s.ids.forget(s.ids.of(keyOf(&before)))
 	}
 	return err
+}
+
+// statName is root.stat with the number of links that clients see.
+func (s *Store) statName(rel string) (unix.Statx_t, error) {
+	st, err := s.root.stat(rel)
+	if err == nil {
+		err = s.pins.visible(&st, func() (unix.Statx_t, error) { return s.root.stat(rel) })
+	}
+	return st, err
 }
 
 // named returns the open File that rel leads to, held until drop, or nil.
@@ -186,7 +199,7 @@ func (s *Store) Rename(from, to string, flags uint) error {
 			return err
 		}
 	}
-	target, targetErr := s.root.stat(to)
+	target, targetErr := s.statName(to)
 	replaced, orphan := s.named(to), -1
 	if targetErr == nil && flags&unix.RENAME_EXCHANGE == 0 {
 		orphan = s.reach(to, &target)
@@ -197,10 +210,14 @@ func (s *Store) Rename(from, to string, flags uint) error {
 			defer s.root.changes.client(fd, toFD)()
 			s.names.RLock()
 			defer s.names.RUnlock()
+			s.moves.Add(1)
 			return s.root.sys.renameat(fd, base, toFD, toBase, flags)
 		})
 	}
 	s.orphans.hold(keyOf(&target), orphan, err == nil)
+	if err == nil && targetErr == nil {
+		s.lostInode(keyOf(&target))
+	}
 	if f := s.named(to); f != nil && err == nil {
 		f.noteName(to)
 		s.drop(f)

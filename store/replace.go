@@ -62,7 +62,7 @@ func notAllowed(err error) bool {
 
 // replaceable says whether the file has something to lose, and one name only.
 func (f *File) replaceable() bool {
-	st, err := f.backing.stat()
+	st, err := f.store.statVisible(f.backing)
 	return err == nil && st.Size > 0 && st.Nlink == 1
 }
 
@@ -114,6 +114,7 @@ func (f *File) letTake(b *sibling, old Key) (replaced bool, err error) {
 		return replaced, err
 	}
 	ids.handOver(f.key, b.key)
+	f.store.lostInode(old)
 	return true, nil
 }
 
@@ -219,7 +220,10 @@ func (f *File) close() {
 // name. Whoever opened the name right before another inode took it has a file
 // without a name too, but the identity lives on.
 func (f *File) forgetUnnamed(b *backing) {
-	st, err := b.stat()
+	st, err := f.store.statVisible(b)
+	if err == nil && st.Nlink == 0 {
+		f.store.lostInode(keyOf(&st))
+	}
 	if err == nil && st.Nlink == 0 && f.store.ids.keptIn(f.key, keyOf(&st)) {
 		f.store.ids.forget(f.key)
 	}

@@ -313,7 +313,7 @@ func (f *File) exchange(b *sibling, c content, version uint64) error {
 func (f *File) exchangeLocked(b *sibling, c content) error {
 	f.store.names.Lock()
 	defer f.store.names.Unlock()
-	st, err := f.backing.stat()
+	st, err := f.store.statVisible(f.backing)
 	if err != nil {
 		return err
 	}

@@ -27,6 +27,7 @@ func (s Stats) String() string {
 // counters are what Stats is read from.
 type counters struct {
 	sealed, sealFailures, storedAnew, leftovers, syncFailures atomic.Uint64
+	pinned, unpinned, unshared                                atomic.Uint64
 }
 
 // Stats returns the counters.

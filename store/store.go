@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -24,7 +25,8 @@ type Options struct {
 	QueueBytes int64        // logical and encoded bytes waiting to be written; 0: 48 MiB
 	Durability Durability
 
-	sys system // nil: the kernel
+	sys   system // nil: the kernel
+	still bool   // the keeper does only what a test tells it to
 }
 
 // Durability says what the store makes durable on its own account.
@@ -69,7 +71,18 @@ type Store struct {
 	failures failures
 	counters counters
 	orphans  orphans
+	pins     pins
+	bases    bases
+	keeper   *keeper
+	// dependents are the inodes of all files that need pins, nil while they are
+	// not known.
+	dependents atomic.Pointer[map[Key]bool]
 
+	// moves counts names that clients gave or changed: a census meanwhile may have
+	// missed what had them.
+	moves      atomic.Uint64
+	undurable  atomic.Bool // a sync failed on which letting go of bases depends
+	unpinnable atomic.Bool // hard links can't be made, and the log says so
 	durability Durability
 	instance   string // of this process, in the names of siblings
 
@@ -104,8 +117,15 @@ func Open(dir string, o Options) (*Store, error) {
 		encoders: container.NewEncoders(o.Workers, o.QueueBytes),
 		files:    make(map[Key]*File),
 	}
+	s.bases.store, s.bases.cache = s, s.cache
+	s.cache.SetResolver(&s.bases)
+	s.keeper = newKeeper(s)
+	s.loadPins()
 	if !o.ReadOnly {
 		s.recover()
+		if !o.still {
+			s.keeper.start()
+		}
 	}
 	return s, nil
 }
@@ -126,17 +146,28 @@ func (s *Store) Close() error {
 	s.mu.Lock()
 	s.closing = true
 	s.mu.Unlock()
+	s.keeper.close()
 	s.background.Wait()
 	s.orphans.close()
-	return errors.Join(s.SealAll(), s.root.close())
+	err := s.SealAll()
+	s.bases.dropAll()
+	return errors.Join(err, s.root.close())
 }
 
 // Hurry gives up what goes on in the background, for a Close that must not take
 // long. Nothing is lost by it: files stay as they are.
 func (s *Store) Hurry() {
+	s.keeper.stop()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closing, s.hurry = true, true
+}
+
+// stopped says whether nothing new is to be begun.
+func (s *Store) stopped() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closing
 }
 
 func (s *Store) hurried() bool {

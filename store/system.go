@@ -14,6 +14,7 @@ type system interface {
 	openat2(dirfd int, name string, how *unix.OpenHow) (int, error)
 	renameat(fromFD int, from string, toFD int, to string, flags uint) error
 	unlinkat(dirfd int, name string, flags int) error
+	linkat(fd, dirfd int, name string) error // of what fd is a descriptor of
 	pread(f *os.File, p []byte, off int64) (int, error)
 	pwrite(f *os.File, p []byte, off int64) (int, error)
 	truncate(f *os.File, size int64) error
@@ -38,6 +39,10 @@ func (kernel) renameat(fromFD int, from string, toFD int, to string, flags uint)
 
 func (kernel) unlinkat(dirfd int, name string, flags int) error {
 	return unix.Unlinkat(dirfd, name, flags)
+}
+
+func (kernel) linkat(fd, dirfd int, name string) error {
+	return unix.Linkat(unix.AT_FDCWD, descriptorPath(fd), dirfd, name, unix.AT_SYMLINK_FOLLOW)
 }
 
 func (kernel) pread(f *os.File, p []byte, off int64) (int, error)  { return f.ReadAt(p, off) }

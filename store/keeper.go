@@ -1,0 +1,164 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/mithrilfs/mithrilfs/store/container"
+)
+
+// keeper does in the background what series need: it lets go of pins that no
+// dependent needs, mends those that lead astray, and codes checkpoints against
+// their neighbours. It is one goroutine, so nothing of this goes on twice.
+type keeper struct {
+	store *Store
+	bases bases   // of its own: what it reads is not what clients will
+	known indexes // touched by the goroutine only, as is what follows
+
+	doubted string // why pins are kept, as the log says
+
+	woken chan struct{} // holds a token when there may be something to do
+	stop  context.CancelFunc
+	ctx   context.Context // ends with the store, or before
+	done  chan struct{}   // closed when the goroutine has ended; nil: there is none
+}
+
+const (
+	// keeperCache is what the keeper keeps of what it reads, in bytes.
+	keeperCache = 32 << 20
+	// settleTime is how long the keeper waits for more of the same after it was
+	// woken: whoever removes a checkpoint removes several files.
+	settleTime = 50 * time.Millisecond
+	// maxWait is the longest time between two attempts while clients move files.
+	maxWait = 10 * time.Second
+)
+
+func newKeeper(s *Store) *keeper {
+	k := &keeper{store: s, known: make(indexes), woken: make(chan struct{}, 1)}
+	k.bases.store, k.bases.cache = s, container.NewCache(keeperCache)
+	k.bases.cache.SetResolver(&k.bases)
+	k.ctx, k.stop = context.WithCancel(context.Background())
+	return k
+}
+
+// start lets the keeper work.
+func (k *keeper) start() {
+	k.done = make(chan struct{})
+	go func() {
+		defer close(k.done)
+		k.work()
+	}()
+	k.wake()
+}
+
+// wake tells that something changed that the keeper may care about. It costs
+// nothing and never waits.
+func (k *keeper) wake() {
+	select {
+	case k.woken <- struct{}{}:
+	default:
+	}
+}
+
+// close ends the keeper's work, and waits for that.
+func (k *keeper) close() {
+	k.stop()
+	if k.done != nil {
+		<-k.done
+	}
+	k.bases.dropAll()
+}
+
+func (k *keeper) work() {
+	for {
+		select {
+		case <-k.ctx.Done():
+			return
+		case <-k.woken:
+		}
+		if !k.pause(settleTime) {
+			return
+		}
+		if k.store.pins.count.Load() > 0 {
+			k.tidy()
+		}
+	}
+}
+
+// pause waits, and says whether there is any reason to go on.
+func (k *keeper) pause(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-k.ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// tidy removes pins that nobody needs, and mends the others.
+func (k *keeper) tidy() {
+	wait := settleTime
+	for {
+		c := k.store.takeCensus(k.ctx, k.known)
+		need, err := c.needed()
+		k.known = c.remember()
+		k.store.noteDependents(c)
+		if err == nil && k.release(c, need) {
+			k.mend(c, need)
+			return
+		}
+		if err != nil && !errors.Is(err, errChanged) {
+			k.doubt(err)
+			return
+		}
+		if !k.pause(wait) {
+			return
+		}
+		wait = min(2*wait, maxWait)
+	}
+}
+
+// doubt tells why no pin is removed, once for each reason.
+func (k *keeper) doubt(err error) {
+	if k.ctx.Err() != nil || err.Error() == k.doubted {
+		return
+	}
+	k.doubted = err.Error()
+	k.store.log.Warn("bases are kept, needed or not: it can't be told what needs them", "error", err)
+}
+
+// release removes the pins that nobody needs, unless clients have moved what may
+// be dependents since the census began.
+func (k *keeper) release(c *census, need map[container.Generation]bool) bool {
+	s := k.store
+	if s.undurable.Load() {
+		return true
+	}
+	s.pins.change.Lock()
+	defer s.pins.change.Unlock()
+	s.names.Lock()
+	defer s.names.Unlock()
+	if s.moves.Load() != c.moves {
+		return false
+	}
+	for g, key := range s.pins.all() {
+		if need[g] {
+			continue
+		}
+		if err := s.unpin(g, key); err != nil {
+			s.log.Warn("can't remove a pin", "pin", s.root.name(pinName(g)), "error", err)
+			continue
+		}
+		s.bases.drop(g)
+		k.bases.drop(g)
+	}
+	return true
+}
+
+// recoding begins one that goes on until the store is closed.
+func (k *keeper) recoding() *recoding {
+	return &recoding{store: k.store, bases: &k.bases, pace: k.ctx.Err, run: onIdleThread, workers: 1}
+}

@@ -1,0 +1,274 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// chain is a store with checkpoints ck0 … of one run, each but the last coded
+// against the next one.
+func chain(t testing.TB, o Options, n int) (*Store, map[string][]byte) {
+	t.Helper()
+	o.still = true
+	s, err := Open(t.TempDir(), o)
+	must(t, err)
+	files := make(map[string][]byte)
+	for i, data := range savesOf(t, 1, n) {
+		name := fmt.Sprintf("run/ck%d", i)
+		storeFile(t, s, name, data)
+		files[name] = data
+		if i > 0 {
+			must(t, recode(t, s, fmt.Sprintf("run/ck%d", i-1), name))
+		}
+	}
+	return s, files
+}
+
+// seen is what clients see of a file.
+type seen struct {
+	Info
+	Dir Info
+}
+
+func sight(t testing.TB, s *Store, name string) seen {
+	t.Helper()
+	i, err := s.Lstat(name)
+	must(t, err)
+	d, err := s.Lstat(filepath.Dir(name))
+	must(t, err)
+	i.Stored, i.Blocks, d.Stored, d.Blocks = 0, 0, 0, 0
+	return seen{i, d}
+}
+
+// TestRecodingIsNotSeen: a member coded anew has the bytes, attributes and links
+// that it had, for whoever has it open too, and so have its bases.
+func TestRecodingIsNotSeen(t *testing.T) {
+	s, err := Open(t.TempDir(), Options{still: true})
+	must(t, err)
+	defer func() { must(t, s.Close()) }()
+	files := make(map[string][]byte)
+	for i, data := range savesOf(t, 1, 3) {
+		name := fmt.Sprintf("run/ck%d", i)
+		storeFile(t, s, name, data)
+		must(t, s.Setxattr(name, Key{}, "user.step", []byte{byte(i)}, 0))
+		must(t, s.Chmod(name, Key{}, 0o640))
+		files[name] = data
+	}
+	open, err := s.Open(context.Background(), "run/ck0", Read)
+	must(t, err)
+	before := make(map[string]seen)
+	for name := range files {
+		before[name] = sight(t, s, name)
+	}
+	for _, step := range []struct {
+		what  string
+		name  string
+		bases []string
+		full  bool
+	}{
+		{"against one", "run/ck0", []string{"run/ck1"}, false},
+		{"a base against another", "run/ck1", []string{"run/ck2"}, false},
+		{"against two", "run/ck0", []string{"run/ck1", "run/ck2"}, false},
+		{"full again", "run/ck0", nil, true},
+	} {
+		was := before[step.name].Number
+		must(t, recode(t, s, step.name, step.bases...))
+		for name := range files {
+			if now := sight(t, s, name); now != before[name] {
+				t.Errorf("%s: %s was\n%+v and is\n%+v", step.what, name, before[name], now)
+			}
+		}
+		if was != before[step.name].Number {
+			t.Errorf("%s: it has another number", step.what)
+		}
+		expect(t, s, files)
+		b := make([]byte, len(files["run/ck0"]))
+		if _, err := open.ReadAt(b, 0); err != nil || string(b) != string(files["run/ck0"]) {
+			t.Errorf("%s: who has it open reads something else, %v", step.what, err)
+		}
+		st, err := os.Stat(filepath.Join(s.Path(), step.name))
+		must(t, err)
+		if full := st.Size() > int64(len(files[step.name])/2); full != step.full {
+			t.Errorf("%s: it takes %d bytes of %d", step.what, st.Size(), len(files[step.name]))
+		}
+	}
+	must(t, open.Release(false))
+	s.keeper.tidy()
+	if pins := pinsOf(t, s.Path()); len(pins) != 1 {
+		t.Errorf("%v are pinned, though ck1 needs ck2 only", pins)
+	}
+}
+
+// TestRecodingGivesWay: a file that clients have open for writing, change
+// meanwhile, or have given a second name, stays as it is.
+func TestRecodingGivesWay(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		do   func(t *testing.T, s *Store) (undo func())
+	}{
+		{"open for writing", func(t *testing.T, s *Store) func() {
+			f, err := s.Open(context.Background(), "a", Write)
+			must(t, err)
+			return func() { must(t, f.Release(true)) }
+		}},
+		{"two names", func(t *testing.T, s *Store) func() {
+			must(t, s.Link("a", memberOf(t, s, "a").key, "c"))
+			return func() {}
+		}},
+		{"its base is open for writing", func(t *testing.T, s *Store) func() {
+			f, err := s.Open(context.Background(), "b", Write)
+			must(t, err)
+			return func() { must(t, f.Release(true)) }
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s, err := Open(t.TempDir(), Options{still: true})
+			must(t, err)
+			defer func() { must(t, s.Close()) }()
+			saves := savesOf(t, 2, 2)
+			storeFile(t, s, "a", saves[0])
+			storeFile(t, s, "b", saves[1])
+			undo := c.do(t, s)
+			if err := recode(t, s, "a", "b"); !errors.Is(err, errChanged) {
+				t.Errorf("it says %v", err)
+			}
+			undo()
+			if l := logOf(t, s, "a"); len(l.Dependence.Bases) != 0 {
+				t.Error("it was coded anew")
+			}
+			expect(t, s, map[string][]byte{"a": saves[0], "b": saves[1]})
+		})
+	}
+}
+
+// TestNoCircle: a base that needs the file itself can't be one.
+func TestNoCircle(t *testing.T) {
+	s, files := chain(t, Options{}, 3)
+	defer func() { must(t, s.Close()) }()
+	for _, base := range []string{"run/ck0", "run/ck1"} {
+		if err := recode(t, s, "run/ck2", base); !errors.Is(err, errCircle) {
+			t.Errorf("against %s: %v", base, err)
+		}
+	}
+	expect(t, s, files)
+}
+
+// TestChangeWhileRecoding: a change in the middle of it cancels it.
+func TestChangeWhileRecoding(t *testing.T) {
+	saves := savesOf(t, 3, 2)
+	for calls := 1; ; calls++ {
+		s, err := Open(t.TempDir(), Options{still: true})
+		must(t, err)
+		storeFile(t, s, "a", saves[0])
+		storeFile(t, s, "b", saves[1])
+		want := append([]byte(nil), saves[0]...)
+		left := calls
+		r := s.keeper.recoding()
+		r.pace = func() error {
+			if left--; left == 0 {
+				f, err := s.Open(context.Background(), "a", Write)
+				must(t, err)
+				_, err = f.WriteAt([]byte("changed"), 300_000)
+				must(t, err)
+				must(t, f.Release(true))
+				copy(want[300_000:], "changed")
+			}
+			return nil
+		}
+		_, err = r.recode(memberOf(t, s, "a"), []member{memberOf(t, s, "b")},
+			alike(logOf(t, s, "a"), logOf(t, s, "b")), 1<<30)
+		if left <= 0 == (err == nil) {
+			t.Errorf("changed before piece %d, it says %v", calls, err)
+		}
+		expect(t, s, map[string][]byte{"a": want, "b": saves[1]})
+		must(t, s.Close())
+		if left > 0 || t.Failed() {
+			break
+		}
+	}
+}
+
+// TestCrashWhileRecoding: wherever the daemon dies, every checkpoint reads as it
+// was, and after the next start nothing is left of the attempt.
+func TestCrashWhileRecoding(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		what  string
+		bases []string
+	}{
+		{"the first dependent", "run/ck2", []string{"run/ck3"}},
+		{"a base that is pinned", "run/ck1", []string{"run/ck3"}},
+		{"back to full", "run/ck0", nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for calls := 0; ; calls++ {
+				x := &crashing{left: calls}
+				s, files := chain(t, Options{sys: x}, 2)
+				for i, data := range savesOf(t, 1, 4) {
+					if name := fmt.Sprintf("run/ck%d", i); i >= 2 {
+						storeFile(t, s, name, data)
+						files[name] = data
+					}
+				}
+				coding := toCode(t, s, c.what, c.bases...)
+				x.mu.Lock()
+				x.armed = true
+				x.mu.Unlock()
+				err := coding()
+				s.keeper.tidy()
+				x.mu.Lock()
+				done := x.left >= 0
+				x.mu.Unlock()
+				_ = s.Close()
+				checkSeries(t, s.Path(), files)
+				if t.Failed() {
+					t.Fatalf("it died at call %d: %v", calls, err)
+				}
+				if done {
+					if err != nil {
+						t.Error(err)
+					}
+					t.Logf("%d calls", calls)
+					return
+				}
+				if testing.Short() || raceDetector {
+					calls += 3
+				}
+			}
+		})
+	}
+}
+
+// checkSeries opens the directory anew, compares all files, and looks for what
+// should not be there: siblings, and pins of inodes that have no name.
+func checkSeries(t *testing.T, dir string, files map[string][]byte) {
+	t.Helper()
+	s, err := Open(dir, Options{still: true})
+	must(t, err)
+	defer func() { must(t, s.Close()) }()
+	expect(t, s, files)
+	s.keeper.tidy()
+	expect(t, s, files)
+	for pin, names := range pinsOf(t, dir) {
+		if names == 0 {
+			t.Errorf("the inode of pin %s has no name", pin)
+		}
+	}
+	for _, where := range []string{"run", pendingDir, basesDir} {
+		entries, err := os.ReadDir(filepath.Join(dir, where))
+		if err != nil && !errors.Is(err, unix.ENOENT) {
+			t.Error(err)
+		}
+		for _, e := range entries {
+			if _, pin := parsePin(e.Name()); files[filepath.Join(where, e.Name())] == nil && !pin {
+				t.Errorf("left in %s: %s", where, e.Name())
+			}
+		}
+	}
+}

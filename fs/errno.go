@@ -5,6 +5,7 @@ import (
 	"syscall"
 
 	"github.com/mithrilfs/mithrilfs/store"
+	"github.com/mithrilfs/mithrilfs/store/container"
 )
 
 // errno is the one place where errors become errnos. What the backing
@@ -20,6 +21,8 @@ func errno(err error) syscall.Errno {
 		return syscall.EROFS
 	case errors.Is(err, store.ErrMagic):
 		return syscall.EOPNOTSUPP
+	case errors.Is(err, container.ErrBase):
+		return syscall.EIO // whatever is the matter with another file
 	case errors.As(err, &e):
 		return e
 	}

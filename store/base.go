@@ -225,8 +225,8 @@ func (x *bases) tell(g container.Generation, err error) {
 		x.told = make(map[container.Generation]bool)
 	}
 	x.told[g] = true
-	x.store.log.Error("a base can't be read: files that are coded against it give errors there; "+
-		"put it back from a backup, under this name or any other", "pin", x.store.root.name(pinName(g)), "error", err)
+	x.store.log.Error("a base can't be read, and neither can those parts of files that are coded against it: "+
+		"put the container with its content back, under any name", "generation", g, "error", err)
 }
 
 // forgive lets the log tell again if the base g can't be read.

@@ -488,7 +488,7 @@ func (f *File) fail(op string, err error) error {
 		return nil
 	}
 	var pathErr *os.PathError
-	if errors.As(err, &pathErr) {
+	if errors.As(err, &pathErr) && !errors.Is(err, container.ErrBase) { // that is about another file
 		err = pathErr.Err
 	}
 	var damage *container.DamageError

@@ -260,6 +260,12 @@ func checkSeries(t *testing.T, dir string, files map[string][]byte) {
 			t.Errorf("the inode of pin %s has no name", pin)
 		}
 	}
+	leftovers(t, dir, files)
+}
+
+// leftovers are whatever is neither a file nor a pin.
+func leftovers(t *testing.T, dir string, files map[string][]byte) {
+	t.Helper()
 	for _, where := range []string{"run", pendingDir, basesDir} {
 		entries, err := os.ReadDir(filepath.Join(dir, where))
 		if err != nil && !errors.Is(err, unix.ENOENT) {

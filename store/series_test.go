@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -205,4 +206,14 @@ func pinsOf(t testing.TB, dir string) map[string]uint64 {
 		pins[e.Name()] = st.Nlink - 1
 	}
 	return pins
+}
+
+// eventually waits for what happens in the background.
+func eventually(t testing.TB, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it never happens")
+		}
+	}
 }

@@ -192,7 +192,9 @@ func (f *File) writeContent(ctx context.Context, p []byte, off int64) (int, erro
 // touch notes that a client changed the file now.
 func (f *File) touch() {
 	f.version++
-	f.mtime = unix.NsecToTimespec(time.Now().UnixNano())
+	now := time.Now().UnixNano()
+	f.mtime = unix.NsecToTimespec(now)
+	f.store.written.Store(now)
 }
 
 // decide turns a head into what it has shown itself to be. The caller holds mu.
@@ -461,6 +463,7 @@ func (f *File) sealed(err error) {
 		f.store.counters.sealFailures.Add(1)
 	} else {
 		f.store.counters.sealed.Add(1)
+		f.store.keeper.wake()
 	}
 }
 

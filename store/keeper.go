@@ -6,17 +6,24 @@ import (
 	"time"
 
 	"github.com/mithrilfs/mithrilfs/store/container"
+	"github.com/mithrilfs/mithrilfs/store/series"
 )
 
 // keeper does in the background what series need: it lets go of pins that no
 // dependent needs, mends those that lead astray, and codes checkpoints against
 // their neighbours. It is one goroutine, so nothing of this goes on twice.
 type keeper struct {
-	store *Store
+	store   *Store
+	options SeriesOptions
+	orders  chan *order
+
 	bases bases   // of its own: what it reads is not what clients will
 	known indexes // touched by the goroutine only, as is what follows
 
 	doubted string // why pins are kept, as the log says
+	samples *samples
+	grouper *series.Grouper
+	refused map[attempt]time.Time // until when not to try again
 
 	woken chan struct{} // holds a token when there may be something to do
 	stop  context.CancelFunc
@@ -34,10 +41,14 @@ const (
 	maxWait = 10 * time.Second
 )
 
-func newKeeper(s *Store) *keeper {
-	k := &keeper{store: s, known: make(indexes), woken: make(chan struct{}, 1)}
+func newKeeper(s *Store, o SeriesOptions) *keeper {
+	o.setDefaults()
+	k := &keeper{store: s, options: o, known: make(indexes), woken: make(chan struct{}, 1), orders: make(chan *order),
+		refused: make(map[attempt]time.Time)}
 	k.bases.store, k.bases.cache = s, container.NewCache(keeperCache)
 	k.bases.cache.SetResolver(&k.bases)
+	k.samples = &samples{store: s, cache: k.bases.cache, open: make(map[container.Generation]*sampled)}
+	k.grouper = series.NewGrouper(k.samples, s.log)
 	k.ctx, k.stop = context.WithCancel(context.Background())
 	return k
 }
@@ -71,18 +82,76 @@ func (k *keeper) close() {
 }
 
 func (k *keeper) work() {
+	var due quietTimer
 	for {
 		select {
 		case <-k.ctx.Done():
 			return
 		case <-k.woken:
+			if !k.pause(settleTime) {
+				return
+			}
+			if k.store.pins.count.Load() > 0 {
+				k.tidy()
+			}
+			if k.options.Enabled {
+				due.set(k.options.Quiet)
+			}
+		case <-due.elapsed():
+			if k.store.saving() && due.again(k.options.Quiet) {
+				continue
+			}
+			due = quietTimer{}
+			k.compact()
+		case o := <-k.orders:
+			o.done <- k.obey(o)
 		}
-		if !k.pause(settleTime) {
-			return
-		}
-		if k.store.pins.count.Load() > 0 {
-			k.tidy()
-		}
+	}
+}
+
+// quietTimer tells when clients have not saved for a while, or have saved for so
+// long that they are not waited for any more. The zero value never does.
+type quietTimer struct {
+	timer  *time.Timer
+	latest time.Time
+}
+
+// quietPatience is how many quiet times the keeper waits, at most.
+const quietPatience = 10
+
+func (q *quietTimer) set(quiet time.Duration) {
+	if q.timer == nil {
+		q.latest = time.Now().Add(quietPatience * quiet)
+		q.timer = time.NewTimer(quiet)
+		return
+	}
+	q.timer.Reset(min(quiet, max(0, time.Until(q.latest))))
+}
+
+func (q *quietTimer) elapsed() <-chan time.Time {
+	if q.timer == nil {
+		return nil
+	}
+	return q.timer.C
+}
+
+// again waits once more, unless that has been long enough.
+func (q *quietTimer) again(quiet time.Duration) bool {
+	if !time.Now().Before(q.latest) {
+		return false
+	}
+	q.set(quiet)
+	return true
+}
+
+// compact codes what is worth it, in all families.
+func (k *keeper) compact() {
+	if k.store.unpinnable.Load() {
+		return
+	}
+	c := &compaction{keeper: k, ctx: k.ctx, pacer: newPacer(k.ctx, k.store, k.options.CPU)}
+	if err := c.run(); err != nil && k.ctx.Err() == nil {
+		k.store.log.Warn("coding checkpoints against each other ended early", "error", err)
 	}
 }
 

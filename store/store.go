@@ -24,6 +24,7 @@ type Options struct {
 	CacheBytes int64        // decoded frames kept for readers; 0: 64 MiB
 	QueueBytes int64        // logical and encoded bytes waiting to be written; 0: 48 MiB
 	Durability Durability
+	Series     SeriesOptions
 
 	sys   system // nil: the kernel
 	still bool   // the keeper does only what a test tells it to
@@ -81,8 +82,10 @@ type Store struct {
 	// moves counts names that clients gave or changed: a census meanwhile may have
 	// missed what had them.
 	moves      atomic.Uint64
-	undurable  atomic.Bool // a sync failed on which letting go of bases depends
-	unpinnable atomic.Bool // hard links can't be made, and the log says so
+	written    atomic.Int64 // when a client last changed a file, in nanoseconds of the epoch
+	workers    int          // of Options
+	undurable  atomic.Bool  // a sync failed on which letting go of bases depends
+	unpinnable atomic.Bool  // hard links can't be made, and the log says so
 	durability Durability
 	instance   string // of this process, in the names of siblings
 
@@ -112,14 +115,14 @@ func Open(dir string, o Options) (*Store, error) {
 		}
 	}
 	s := &Store{
-		root: r, readOnly: o.ReadOnly, log: o.Logger, durability: o.Durability, instance: instance(),
+		root: r, readOnly: o.ReadOnly, log: o.Logger, durability: o.Durability, instance: instance(), workers: o.Workers,
 		cache:    container.NewCache(o.CacheBytes),
 		encoders: container.NewEncoders(o.Workers, o.QueueBytes),
 		files:    make(map[Key]*File),
 	}
 	s.bases.store, s.bases.cache = s, s.cache
 	s.cache.SetResolver(&s.bases)
-	s.keeper = newKeeper(s)
+	s.keeper = newKeeper(s, o.Series)
 	s.loadPins()
 	if !o.ReadOnly {
 		s.recover()

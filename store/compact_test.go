@@ -1,0 +1,126 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// total is what files take in the backing directory.
+func total(t testing.TB, s *Store, files map[string][]byte) (stored int64) {
+	t.Helper()
+	for name := range files {
+		st, err := os.Stat(filepath.Join(s.Path(), name))
+		must(t, err)
+		stored += st.Size()
+	}
+	return stored
+}
+
+// TestCompact: a series becomes small, its newest member stays full, a second run
+// finds nothing to do, and what was deleted is coded around.
+func TestCompact(t *testing.T) {
+	s, err := Open(t.TempDir(), Options{})
+	must(t, err)
+	defer func() { must(t, s.Close()) }()
+	files := make(map[string][]byte)
+	for i, data := range savesOf(t, 1, 6) {
+		name := fmt.Sprintf("run/checkpoint-%d/model.safetensors", i*10)
+		storeFile(t, s, name, data)
+		files[name] = data
+	}
+	storeFile(t, s, "other/model.safetensors", savesOf(t, 9, 1)[0])
+	before := total(t, s, files)
+	var last SeriesReport
+	report := func(r SeriesReport) {
+		if r.Files > 1 {
+			last = r
+		}
+	}
+	must(t, s.Compact(context.Background(), CompactOptions{DryRun: true, Report: report}))
+	if now := total(t, s, files); now != before || last.Planned == 0 || last.After >= before/2 {
+		t.Errorf("after a dry run there are %d bytes, %d before: %+v", now, before, last)
+	}
+	estimated := last.After
+	must(t, s.Compact(context.Background(), CompactOptions{Report: report}))
+	expect(t, s, files)
+	after := total(t, s, files)
+	t.Logf("%d bytes, %d before, %d estimated, ratio %.2f", after, before, estimated, last.Ratio)
+	if after != last.After || before != last.Before || after > before/2 || last.Files != 6 {
+		t.Errorf("there are %d bytes, %d before: %+v", after, before, last)
+	}
+	if l := logOf(t, s, "run/checkpoint-50/model.safetensors"); len(l.Dependence.Bases) > 0 {
+		t.Error("the newest is not full")
+	}
+	coded := s.Stats().Coded
+	must(t, s.Compact(context.Background(), CompactOptions{}))
+	if now := s.Stats().Coded; now != coded {
+		t.Errorf("a second run codes %d more", now-coded)
+	}
+	for _, i := range []int{20, 50, 0} {
+		name := fmt.Sprintf("run/checkpoint-%d/model.safetensors", i)
+		must(t, s.Unlink(name))
+		delete(files, name)
+		must(t, s.Compact(context.Background(), CompactOptions{Paths: []string{"run"}}))
+		expect(t, s, files)
+		for pin, names := range pinsOf(t, s.Path()) {
+			if names == 0 {
+				t.Errorf("without checkpoint %d, pin %s keeps an inode", i, pin)
+			}
+		}
+	}
+	t.Log(s.Stats())
+}
+
+// TestCompactByItself begins when clients are quiet, and ends with the store.
+func TestCompactByItself(t *testing.T) {
+	s, err := Open(t.TempDir(), Options{Series: SeriesOptions{Enabled: true, Quiet: 20 * time.Millisecond}})
+	must(t, err)
+	files := make(map[string][]byte)
+	for i, data := range savesOf(t, 1, 3) {
+		name := fmt.Sprintf("checkpoint-%d.safetensors", i)
+		storeFile(t, s, name, data)
+		files[name] = data
+	}
+	eventually(t, func() bool { return s.Stats().Coded >= 2 })
+	expect(t, s, files)
+	must(t, s.Close())
+}
+
+// TestCompactEnds at once when nobody wants it any more.
+func TestCompactEnds(t *testing.T) {
+	s, err := Open(t.TempDir(), Options{})
+	must(t, err)
+	files := make(map[string][]byte)
+	for i, data := range savesOf(t, 1, 6) {
+		name := fmt.Sprintf("checkpoint-%d.safetensors", i)
+		storeFile(t, s, name, data)
+		files[name] = data
+	}
+	cause := errors.New("interrupted")
+	ctx, cancel := context.WithCancelCause(context.Background())
+	err = s.Compact(ctx, CompactOptions{Report: func(r SeriesReport) {
+		if r.Coded > 0 {
+			cancel(cause)
+		}
+	}})
+	if !errors.Is(err, cause) {
+		t.Errorf("it says %v", err)
+	}
+	expect(t, s, files)
+	if n := s.Stats().Coded; n != 1 {
+		t.Errorf("%d were coded", n)
+	}
+	done := make(chan error)
+	go func() { done <- s.Compact(context.Background(), CompactOptions{}) }()
+	s.Hurry()
+	if err := <-done; err != nil && !errors.Is(err, errClosing) {
+		t.Error(err)
+	}
+	must(t, s.Close())
+	checkSeries(t, s.Path(), files)
+}

@@ -243,7 +243,11 @@ func (s *Store) readPin(g container.Generation, cache *container.Cache) (*contai
 		return nil, nil, err
 	}
 	file := &pinFile{b: newBacking(f, s.root.sys)}
-	r, err := openBase(file, g, cache)
+	st, err := file.b.stat()
+	var r *container.Reader
+	if err == nil {
+		r, err = openBase(file, int64(st.Size), g, cache)
+	}
 	if err != nil {
 		_ = f.Close()
 		return nil, nil, fmt.Errorf("%s: %w", f.Name(), err)
@@ -254,13 +258,10 @@ func (s *Store) readPin(g container.Generation, cache *container.Cache) (*contai
 // errOtherContent is of a base that is not what it was.
 var errOtherContent = errors.New("its content was changed after others were coded against it")
 
-// openBase opens a container that must be sealed, with g as its last generation.
-func openBase(file *pinFile, g container.Generation, cache *container.Cache) (*container.Reader, error) {
-	st, err := file.b.stat()
-	if err != nil {
-		return nil, err
-	}
-	r, err := container.Open(file, int64(st.Size), cache)
+// openBase opens a container of size bytes that must be sealed, with g as its last
+// generation.
+func openBase(file io.ReaderAt, size int64, g container.Generation, cache *container.Cache) (*container.Reader, error) {
+	r, err := container.Open(file, size, cache)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mithrilfs/mithrilfs/store/container"
 )
 
 // chain is a store with checkpoints ck0 … of one run, each but the last coded
@@ -276,5 +279,35 @@ func leftovers(t *testing.T, dir string, files map[string][]byte) {
 				t.Errorf("left in %s: %s", where, e.Name())
 			}
 		}
+	}
+}
+
+// TestDependentsWithoutStore: what needs no mount finds the bases too.
+func TestDependentsWithoutStore(t *testing.T) {
+	s, files := chain(t, Options{}, 3)
+	must(t, s.Close())
+	to := filepath.Join(t.TempDir(), "unpacked")
+	must(t, Unpack(context.Background(), s.Path(), to, nil))
+	for name, data := range files {
+		got, err := os.ReadFile(filepath.Join(to, name))
+		if err != nil || !bytes.Equal(got, data) {
+			t.Errorf("%s unpacks to something else, %v", name, err)
+		}
+		x, err := Inspect(filepath.Join(s.Path(), name))
+		must(t, err)
+		for i := range x.Summary().Frames {
+			if err := x.Check(i); err != nil {
+				t.Errorf("%s, frame %d: %v", name, i, err)
+			}
+		}
+		if n := x.Summary().Bases; (n == 0) != (name == "run/ck2") {
+			t.Errorf("%s says that it has %d bases", name, n)
+		}
+		must(t, x.Close())
+	}
+	away := filepath.Join(t.TempDir(), "taken away")
+	must(t, os.Rename(filepath.Join(s.Path(), "run/ck0"), away))
+	if err := Unpack(context.Background(), away, to+"2", nil); !errors.Is(err, container.ErrBase) {
+		t.Errorf("without its bases: %v", err)
 	}
 }

@@ -300,6 +300,20 @@ func TestCrashWhileConverting(t *testing.T) {
 	}
 }
 
+// committed is a faulty system that is armed when a redo is committed, since how
+// many writes there are before that depends on how many frames are written at once.
+type committed struct{ *faulty }
+
+func (x committed) renameat(fromFD int, from string, toFD int, to string, flags uint) error {
+	err := x.faulty.renameat(fromFD, from, toFD, to, flags)
+	if strings.HasPrefix(to, redoPrefix) {
+		x.mu.Lock()
+		x.count, x.armed = make(map[string]int), true
+		x.mu.Unlock()
+	}
+	return err
+}
+
 // TestFailedConversion: a file whose redo could not be copied over it is read
 // from the redo, tells at fsync, and is whole after the next start.
 func TestFailedConversion(t *testing.T) {
@@ -308,44 +322,51 @@ func TestFailedConversion(t *testing.T) {
 	if c.name != "several names" {
 		t.Fatal(c.name)
 	}
-	redos := 0
-	// How many writes there are depends on how many frames are written at once.
-	for n, fired := 0, true; fired; n++ {
+	for n := range 10 {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			x := &faulty{kind: "pwrite", nth: n, err: unix.EIO, half: true}
 			s, f := c.begin(t, x)
 			x.mu.Lock()
 			x.count, x.armed = make(map[string]int), true
 			x.mu.Unlock()
-			err := c.edit(f)
-			fired = x.fired
-			if fired == (err == nil) {
-				t.Errorf("fired %v, and the edit says %v", fired, err)
-			}
-			got := make([]byte, len(c.old))
-			switch n, err := f.ReadAt(got, 0); {
-			case errors.Is(err, unix.EIO): // the edit itself failed, and was told of
-			case n != len(got) || !c.between(got):
-				t.Errorf("it reads %d bytes, or wrong ones, %v", n, err)
-			}
-			if left, err := filepath.Glob(filepath.Join(s.Path(), pendingDir, redoPrefix+"*")); err == nil && len(left) == 1 {
-				redos++
-				if f.Sync(true) == nil {
-					t.Error("fsync says that the file is durable under its name")
-				}
-			}
-			_ = f.Sync(true)
-			_ = f.Release(true)
-			x.mu.Lock()
-			x.armed = false
-			x.mu.Unlock()
-			_ = s.Close()
-			c.check(t, s.Path(), true)
+			c.fails(t, s, f, x)
 		})
 	}
-	if redos == 0 {
-		t.Error("none failed while it was copied over the file")
+	t.Run("copied over the file", func(t *testing.T) {
+		x := &faulty{kind: "pwrite", err: unix.EIO, half: true}
+		s, f := c.begin(t, committed{x})
+		if redos := c.fails(t, s, f, x); redos != 1 {
+			t.Errorf("%d redos are left while the file is not whole", redos)
+		}
+	})
+}
+
+// fails edits f, where a write fails. It returns how many redos there were then.
+func (c *conversion) fails(t *testing.T, s *Store, f *File, x *faulty) (redos int) {
+	t.Helper()
+	err := c.edit(f)
+	if x.fired == (err == nil) {
+		t.Errorf("fired %v, and the edit says %v", x.fired, err)
 	}
+	got := make([]byte, len(c.old))
+	switch n, err := f.ReadAt(got, 0); {
+	case errors.Is(err, unix.EIO): // the edit itself failed, and was told of
+	case n != len(got) || !c.between(got):
+		t.Errorf("it reads %d bytes, or wrong ones, %v", n, err)
+	}
+	left, err := filepath.Glob(filepath.Join(s.Path(), pendingDir, redoPrefix+"*"))
+	must(t, err)
+	if len(left) > 0 && f.Sync(true) == nil {
+		t.Error("fsync says that the file is durable under its name")
+	}
+	_ = f.Sync(true)
+	_ = f.Release(true)
+	x.mu.Lock()
+	x.armed = false
+	x.mu.Unlock()
+	_ = s.Close()
+	c.check(t, s.Path(), true)
+	return len(left)
 }
 
 // TestRecoveryOfRedo finds the file by its inode, wherever it is, and leaves

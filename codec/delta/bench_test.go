@@ -7,9 +7,9 @@ import (
 	"github.com/mithrilfs/mithrilfs/codec"
 )
 
-// benchmarkFrame returns a frame of 256 KiB and what it is made of.
+// benchmarkFrame returns a frame and what it is made of.
 func benchmarkFrame(b *testing.B, dtype codec.DType, used int) (src Elements, bases []Elements, frame []byte) {
-	steps := series(codec.FrameSize/dtype.Size(), 1)
+	steps := series(FrameSize/dtype.Size(), 1)
 	src = elementsOf(steps[0], dtype)
 	for k := 1; k <= used; k++ {
 		bases = append(bases, elementsOf(steps[k], dtype))

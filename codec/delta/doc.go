@@ -9,21 +9,22 @@
 //
 // # How
 //
-// Bit patterns of floats are mapped to integers that rise with the value. Each
-// element is predicted from the bases: the last one, plus a part of the last step
-// and of the one before it if the step is large. The residual is coded with
-// interleaved range coders (rANS) in a class, found from what the bases say: the
-// exponent, the sizes and signs of the last steps, and how much the neighbourhood
-// and the column moved. Each of these has a curve of scores; their sum is a level
+// Each element is predicted from the bases: the value of the last one, plus a part
+// of the last step and of the one before it if the step is large, rounded. Bit
+// patterns of floats are mapped to integers that rise with the value, and how far
+// the element's is from the prediction's is coded with interleaved range coders
+// (rANS) in a class, found from what the bases say: the exponent, the sizes and
+// signs of the last steps, and how much the neighbourhood and the column moved. Each of these has a curve of scores; their sum is a level
 // that orders elements by how large their residuals should be. Levels that behave
 // alike share a class. Curves and the classes' frequencies are in the frame, which
-// depends on nothing but its bases: 100 to 400 bytes.
+// depends on nothing but its bases: 200 to 600 bytes.
 //
 // The encoder finds curves by proportional fitting on a sample, and the number of
 // bases by trial on some elements.
 //
 // docs/delta-frames.md is the format, bit by bit. What a decoder computes is
-// integers, so every processor gets the same bytes. Elements of types other than
+// integers, and floats of 32 bits rounded after each operation, so every processor
+// gets the same bytes. Elements of types other than
 // bf16, fp16 and fp32 are coded as plain differences. A base of another float type
 // is rounded to the type of the elements first, so that a bf16 export of fp32
 // weights costs a few bytes given those weights.

@@ -133,7 +133,8 @@ func (c *coder[T]) trial(src Elements, bases []Elements) int {
 // A coder makes the content of frames of one width.
 type coder[T ordinal] struct {
 	float     *float
-	want      []T
+	src       []byte
+	want      []T // its ordinals
 	params    params
 	features  features[T]
 	sample    sample[T]
@@ -150,8 +151,9 @@ type coder[T ordinal] struct {
 func (c *coder[T]) prepare(src Elements, bases []Elements, row int) int64 {
 	n := len(src.Data) / src.Type.Size()
 	c.float = &floats[src.Type]
+	c.src = src.Data
 	c.want = grow(c.want, n)
-	ordinals(c.want, src.Data, src.Type, src.Type)
+	ordinals(c.want, src.Data)
 	f := &c.features
 	f.resize(n)
 	f.setBases(bases, src.Type)
@@ -159,7 +161,7 @@ func (c *coder[T]) prepare(src Elements, bases []Elements, row int) int64 {
 
 	p := &c.params
 	*p = params{bases: len(bases), explicits: p.explicits}
-	p.firstExponent = c.sample.firstExponent(f.base, c.float.mantissa)
+	p.firstExponent = c.sample.firstExponent(f, c.float)
 	if len(bases) > 1 {
 		if src.Type.Size() == 2 {
 			p.groups = grouping(len(bases) - 1)
@@ -167,7 +169,7 @@ func (c *coder[T]) prepare(src Elements, bases []Elements, row int) int64 {
 		if row > 1 && row <= min(n/8, maxStride) {
 			p.stride = row
 		}
-		c.sample.gains(p, f, c.want, c.float.mantissa)
+		c.sample.gains(p, f, c.src, c.float)
 	}
 	f.measure(p, c.float)
 	if p.bases == 1 {
@@ -216,13 +218,17 @@ func (c *coder[T]) chooseClasses() (symbols, tables int64) {
 // in octaves; or none, where too few elements differ for levels to pay.
 func (c *coder[T]) setExplicits() {
 	f, p := &c.features, &c.params
-	differ := 0
+	differ, w := 0, int(c.float.width/8)
+	scale := c.float.activityScale(p.firstExponent)
+	var base, want [block]float32
 	for k := range f.blocks {
-		var sum uint64
-		for i := k * block; i < min((k+1)*block, len(c.want)); i++ {
-			r := int64(c.want[i]) - int64(f.base[i])
-			sum += uint64(contribution(uint64(max(r, -r))>>c.float.coarse, int(f.exponent[i])))
-			if r != 0 {
+		n := min(block, len(c.want)-k*block)
+		values(base[:n], f.bases[0][k*block*w:], c.float.dtype)
+		values(want[:n], c.src[k*block*w:], c.float.dtype)
+		sum := uint64(0)
+		for i, v := range want[:n] {
+			if r := difference(v, base[i]); r != 0 {
+				sum += uint64(min(float32(max(r, -r)*scale), mostActive))
 				differ++
 			}
 		}

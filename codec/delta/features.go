@@ -1,6 +1,7 @@
 package delta
 
 import (
+	"math"
 	"math/bits"
 
 	"github.com/mithrilfs/mithrilfs/codec"
@@ -9,35 +10,53 @@ import (
 // features is what the bases say about the elements of a frame. Its slices keep
 // their memory from frame to frame.
 type features[T ordinal] struct {
-	base, before []T // ordinals of the first two bases
-	earlier      []T // third, or before
-	third        []T
-	guess        []T                  // ordinals of the predicted elements
-	exponent     []uint8              // of the base, less params.firstExponent, clamped
-	move         []uint8              // movement from before to base; moveDown is set if it fell
-	trend        []uint8              // how it moved from earlier to before, 8 for not at all
-	acts         [block]uint32        // of the block at hand
-	gains        [2 * exponents]int32 // both of params
-	blocks       []uint64
-	columns      []uint64
+	bases        [maxBases][]byte // elements of the frame's type; what is missing is as the last one
+	cast         [maxBases][]byte // memory for bases of other types
+	guess        []T              // ordinals of the predicted elements
+	exponent     []uint8          // of the prediction, less params.firstExponent, clamped; exponentMoved is set if it moved
+	move         []uint8          // movement from the second base to the first; moveDown is set if it fell
+	trend        []uint8          // how it moved before, noTrend for not at all
+	gains        [2 * exponents]float32
+	blocks       []uint64 // activities
+	columns      []uint64 // activities, with a block more
 	columnScores []uint8
 	cells        []uint8
+	scoring      scoring
 }
 
 const (
 	moveDown = 0x80
 	sizeMask = 0x7f
 
+	exponentMoved = exponents
+
 	noTrend = 8
 
-	mostActive = 1<<12 - 1 // a greater step counts as this one in sums
+	farStep = 4 // units; by less the prediction does not change
+
+	mostActive = 1 << 24 // a greater step counts as this one in sums
 )
 
 func (f *features[T]) resize(n int) {
-	f.base, f.before, f.guess = grow(f.base, n), grow(f.before, n), grow(f.guess, n)
-	f.exponent, f.move, f.cells = grow(f.exponent, n), grow(f.move, n), grow(f.cells, n)
-	f.trend = grow(f.trend, n)
+	f.guess, f.exponent, f.move = grow(f.guess, n), grow(f.exponent, n), grow(f.move, n)
+	f.trend, f.cells = grow(f.trend, n), grow(f.cells, n)
 	f.blocks = grow(f.blocks, (n+block-1)/block)
+}
+
+// setBases sets the bases, rounded to type d.
+func (f *features[T]) setBases(bases []Elements, d codec.DType) {
+	for i := range f.bases {
+		if i >= len(bases) {
+			f.bases[i] = f.bases[i-1]
+			continue
+		}
+		f.bases[i] = bases[i].Data
+		if bases[i].Type != d {
+			f.cast[i] = grow(f.cast[i], len(f.guess)*d.Size())
+			castElements(f.cast[i], d, bases[i])
+			f.bases[i] = f.cast[i]
+		}
+	}
 }
 
 // grow returns a slice of n elements, of s's memory if that is enough.
@@ -51,16 +70,14 @@ func grow[E any](s []E, n int) []E {
 // measure sets all but the cells.
 func (f *features[T]) measure(p *params, l *float) {
 	for e := range exponents {
-		f.gains[e], f.gains[exponents+e] = int32(p.gain[e]), int32(p.gain2[e])
+		f.gains[e], f.gains[exponents+e] = float32(p.gain[e])/gainUnit, float32(p.gain2[e])/gainUnit
 	}
 	f.columns = grow(f.columns, p.stride+block)
 	clear(f.columns)
 	column := 0
 	for k := range f.blocks {
-		from, to := k*block, min((k+1)*block, len(f.base))
-		f.blocks[k] = f.measureBlock(p, l, from, to)
+		f.blocks[k] = f.measureBlock(p, l, k*block, min((k+1)*block, len(f.guess)), column)
 		if p.stride > 0 {
-			addActivities(f.columns[column:], f.acts[:to-from])
 			column = (column + block) % p.stride
 		}
 	}
@@ -71,57 +88,94 @@ func (f *features[T]) measure(p *params, l *float) {
 	f.columns = f.columns[:p.stride]
 }
 
-func addActivities(columns []uint64, acts []uint32) {
-	columns = columns[:len(acts)]
-	for i, a := range acts {
-		columns[i] += uint64(a)
-	}
-}
-
-// contribution returns what a step of some size counts in the activity of a block
-// or column: the step in the value domain.
-func contribution(size uint64, exponent int) uint32 {
-	return uint32(min(size, mostActive) << (exponent & 31) >> 12)
-}
-
-// measureBlock is measure for elements of one block, whose activity it returns.
-func (f *features[T]) measureBlock(p *params, l *float, from, to int) (sum uint64) {
-	if sum, ok := measureVector(f, p, l, from, to); ok {
+// measureBlock is measure for elements of one block, the first of which is in
+// column. It returns the block's activity.
+func (f *features[T]) measureBlock(p *params, l *float, from, to, column int) (sum uint64) {
+	if sum, ok := measureVector(f, p, l, from, to, column); ok {
 		return sum
 	}
-	return f.measureBlockGo(p, l, from, to)
+	return f.measureBlockGo(p, l, from, to, column)
 }
 
-func (f *features[T]) measureBlockGo(p *params, l *float, from, to int) (sum uint64) {
-	base, before, guess := f.base[from:to], f.before[from:to], f.guess[from:to]
-	before, guess = before[:len(base)], guess[:len(base)]
-	exponent, move := f.exponent[from:to][:len(base)], f.move[from:to][:len(base)]
-	earlier, trend := f.earlier[from:to][:len(base)], f.trend[from:to][:len(base)]
-	acts := &f.acts
-	first, coarse := p.firstExponent, l.coarse&63
-	for i, o := range base {
-		e := min(max(int(magnitude(o)>>(l.mantissa&31))-first, 0), exponents-1)
-		step := int64(o) - int64(before[i])
-		last := int64(before[i]) - int64(earlier[i])
-		sign := step
-		if step == 0 {
-			sign = last
+// activityScale returns what makes activity of a step.
+func (l *float) activityScale(first int) float32 {
+	return power(127 + int(l.mantissa) - int(l.fraction) - first)
+}
+
+// power returns 2^n, which is a normal number.
+func power(n int) float32 { return math.Float32frombits(uint32(127+n) << 23) }
+
+// exponentOf returns the exponent of v, counted from first and clamped.
+func exponentOf(v float32, first int) int {
+	return min(max(int(math.Float32bits(v)>>23&0xff)-first, 0), exponents-1)
+}
+
+// units returns by what values are multiplied to be in units of elements of
+// exponent e, which a step of their mantissa is.
+func (l *float) units(p *params, e int) float32 {
+	return power(127 + int(l.mantissa) - p.firstExponent - e)
+}
+
+func finite(v float32) bool { return math.Float32bits(v)>>23&0xff != 0xff }
+
+// difference returns a - b, or 0 if that is not finite.
+func difference(a, b float32) float32 {
+	if d := a - b; finite(d) {
+		return d
+	}
+	return 0
+}
+
+func (f *features[T]) measureBlockGo(p *params, l *float, from, to, column int) (sum uint64) {
+	var bases [maxBases][block]float32
+	w, n := int(l.width/8), to-from
+	for i := range bases {
+		values(bases[i][:n], f.bases[i][from*w:], l.dtype)
+	}
+	f.setOrdinals(from, to)
+	guess, columns := f.guess[from:to], f.columns[column:column+block]
+	exponent, move, trend := f.exponent[from:to][:n], f.move[from:to][:n], f.trend[from:to][:n]
+	scale := l.activityScale(p.firstExponent)
+	for i := range guess {
+		v := bases[0][i]
+		step, last := difference(v, bases[1][i]), difference(bases[1][i], bases[2][i])
+		down := step < 0 || step == 0 && last < 0
+		if down {
+			step, last = -step, -last
 		}
-		sign >>= 63
-		size := uint64((step ^ sign) - sign)
-		last = (last ^ sign) - sign
-		exponent[i] = uint8(e) | uint8(uint64(-size)>>63)<<5
-		a := contribution(size>>coarse, e)
-		acts[i] = a
-		sum += uint64(a)
-		move[i] = uint8(movement(size, bits.Len64(size))) | uint8(sign)&moveDown
-		trend[i] = uint8(min(max(last, -7), 7) + noTrend)
-		if size >= 4 {
-			o += T(((int64(size)*int64(p.gain[e&31])+last*int64(p.gain2[e&31])+16)>>5 ^ sign) - sign)
+		e := exponentOf(v, p.firstExponent)
+		// Conversions keep products from being fused with sums.
+		x := float32(step*f.gains[e]) + float32(last*f.gains[exponents+e])
+		if down {
+			x = -x
 		}
-		guess[i] = o
+		if y := v + x; float32(step*l.units(p, e)) >= farStep && x != 0 && finite(y) {
+			v = y
+			guess[i] = order(T(fromFloat32(math.Float32bits(v), l.dtype)))
+		}
+		e = exponentOf(v, p.firstExponent)
+		units := l.units(p, e)
+		m := uint8(0)
+		if step != 0 {
+			m = movement(float32(step*units), l.moves)
+			e |= exponentMoved
+		}
+		if down {
+			m |= moveDown
+		}
+		exponent[i], move[i] = uint8(e), m
+		trend[i] = uint8(int(min(max(float32(last*units), -noTrend+1), noTrend-1)) + noTrend)
+		a := uint64(min(float32(step*scale), mostActive))
+		columns[i] += a
+		sum += a
 	}
 	return sum
+}
+
+// setOrdinals sets guess to the ordinals of the first base.
+func (f *features[T]) setOrdinals(from, to int) {
+	w := len(f.bases[0]) / len(f.guess)
+	ordinals(f.guess[from:to], f.bases[0][from*w:to*w])
 }
 
 // quarter returns the logarithm of v in quarters of an octave, from 1 on; 0 for
@@ -149,17 +203,46 @@ func smoothed(blocks []uint64, k int) uint64 {
 	return 4*blocks[k] + before + after
 }
 
-// setCells sets the cell of each element, or what lut makes of it: its level,
-// found by adding scores, in the group of its movement.
-func (f *features[T]) setCells(p *params, lut *[maxCells]uint8) {
-	f.setColumnScores(p)
-	var moved [(sizeMask + 1) * trends]uint16 // score and first cell of the group
-	for m := range p.movement {
+// scoring is how cells are found: the level, by adding scores, in the group of the
+// movement and trend. Kernels read it as one run of bytes, in this order.
+type scoring struct {
+	exponent     [2 * exponents]uint8 // scores
+	movement     [movements]uint8
+	trend        [4 * trends]uint8 // four times the same, likewise below
+	movementKind [movements]uint8  // 3 times a number
+	trendKind    [4 * trends]uint8
+	group        [64]uint8 // first cell of the group, by the sum of both kinds
+	result       [maxCells]uint8
+
+	moved [movements * trends]uint16 // score and first cell of the group
+}
+
+// activeScores are the scores of a block's activity.
+type activeScores struct{ stayed, moved uint8 }
+
+// set makes the tables of p. What is found of a cell is what lut makes of it.
+func (s *scoring) set(p *params, lut *[maxCells]uint8) {
+	s.exponent, s.movement, s.result = p.exponent, p.movement, *lut
+	for m := range movements {
+		s.movementKind[m] = uint8(3 * moveKind(m))
+	}
+	for i := range s.trend {
+		t := i % trends
+		s.trend[i], s.trendKind[i] = p.trend[t], uint8(min(max(t-noTrend, -1), 1)+1)
+	}
+	for m := range movements {
 		for t := range trends {
-			moved[m*trends+t] = uint16(p.movement[m]+p.trend[t]) | uint16(p.groups.group(m, t)*levels)<<8
+			first := p.groups.group(m, t) * levels
+			s.moved[m*trends+t] = uint16(p.movement[m]+p.trend[t]) | uint16(first)<<8
+			s.group[s.movementKind[m]+s.trendKind[t]] = uint8(first)
 		}
 	}
-	var scores [2 * exponents]uint8 // of exponents, in the block at hand
+}
+
+// setCells sets the cell of each element, or what lut makes of it.
+func (f *features[T]) setCells(p *params, lut *[maxCells]uint8) {
+	f.setColumnScores(p)
+	f.scoring.set(p, lut)
 	column := 0
 	for k := range f.blocks {
 		var active int
@@ -168,11 +251,9 @@ func (f *features[T]) setCells(p *params, lut *[maxCells]uint8) {
 		} else {
 			active = int(level(quarter(smoothed(f.blocks, k)), p.firstActivity, activities))
 		}
-		for e, score := range p.exponent {
-			scores[e] = score + p.activity[active+e/exponents*activities]
-		}
-		from, to := k*block, min((k+1)*block, len(f.base))
-		f.setBlockCells(lut, &scores, &moved, from, to, p.floor, column)
+		from, to := k*block, min((k+1)*block, len(f.guess))
+		scores := activeScores{p.activity[active], p.activity[activities+active]}
+		f.setBlockCells(from, to, column, scores, p.floor)
 		if p.stride > 0 {
 			column = (column + block) % p.stride
 		}
@@ -181,14 +262,26 @@ func (f *features[T]) setCells(p *params, lut *[maxCells]uint8) {
 
 // setBlockCells is setCells for the elements of one block, the first of which is
 // in column.
-func (f *features[T]) setBlockCells(lut *[maxCells]uint8, scores *[2 * exponents]uint8, moved *[(sizeMask + 1) * trends]uint16, from, to, floor, column int) {
-	cells := f.cells[from:to]
-	exponent, move, trend := f.exponent[from:to][:len(cells)], f.move[from:to][:len(cells)], f.trend[from:to][:len(cells)]
-	columns := f.columnScores[column:][:len(cells)]
+func (f *features[T]) setBlockCells(from, to, column int, active activeScores, floor int) {
+	s := &f.scoring
+	cells, columns := f.cells[from:to], f.columnScores[column:]
+	exponent, move, trend := f.exponent[from:to], f.move[from:to], f.trend[from:to]
+	if !s.cellsVector(cells, exponent, move, trend, columns, active, floor) {
+		s.setBlockCellsGo(cells, exponent, move, trend, columns, active, floor)
+	}
+}
+
+func (s *scoring) setBlockCellsGo(cells, exponent, move, trend, columns []uint8, active activeScores, floor int) {
+	var scores [2 * exponents]uint8
+	for e := range exponents {
+		scores[e] = s.exponent[e] + active.stayed
+		scores[exponents+e] = s.exponent[exponents+e] + active.moved
+	}
+	exponent, move, trend, columns = exponent[:len(cells)], move[:len(cells)], trend[:len(cells)], columns[:len(cells)]
 	for i := range cells {
-		m := moved[int(move[i]&sizeMask)*trends+int(trend[i]&(trends-1))]
-		s := int(scores[exponent[i]&63]) + int(columns[i]) + int(m&0xff) - floor
-		cells[i] = lut[uint8(min(max(s, 0), levels-1))|uint8(m>>8)]
+		m := s.moved[int(move[i]&(movements-1))*trends+int(trend[i]&(trends-1))]
+		score := int(scores[exponent[i]&(2*exponents-1)]) + int(columns[i]) + int(m&0xff) - floor
+		cells[i] = s.result[uint8(min(max(score, 0), levels-1))|uint8(m>>8)]
 	}
 }
 
@@ -206,22 +299,4 @@ func (f *features[T]) setColumnScores(p *params) {
 	for j := p.stride; j < len(f.columnScores); j++ {
 		f.columnScores[j] = f.columnScores[j-p.stride]
 	}
-}
-
-// setBases sets the ordinals of the bases, rounded to type d. Those of missing
-// bases are those of the last one.
-func (f *features[T]) setBases(bases []Elements, d codec.DType) {
-	ordinals(f.base, bases[0].Data, bases[0].Type, d)
-	if len(bases) > 1 {
-		ordinals(f.before, bases[1].Data, bases[1].Type, d)
-	} else {
-		copy(f.before, f.base)
-	}
-	if len(bases) < 3 {
-		f.earlier = f.before
-		return
-	}
-	f.third = grow(f.third, len(f.base))
-	ordinals(f.third, bases[2].Data, bases[2].Type, d)
-	f.earlier = f.third
 }

@@ -49,14 +49,17 @@ func (s *sample[T]) choose(n int) {
 
 // firstExponent returns the lowest exponent of the range that holds the highest
 // ones but for a few in a thousand.
-func (s *sample[T]) firstExponent(base []T, mantissa uint) int {
+func (s *sample[T]) firstExponent(f *features[T], l *float) int {
 	var count [256]int
 	total := 0
+	var base [block]float32
 	for _, from := range s.at {
-		for _, o := range base[from:min(from+block, len(base))] {
-			count[magnitude(o)>>mantissa&0xff]++
-			total++
+		n := min(block, len(f.guess)-from)
+		values(base[:n], f.bases[0][from*int(l.width/8):], l.dtype)
+		for _, v := range base[:n] {
+			count[math.Float32bits(v)>>23&0xff]++
 		}
+		total += n
 	}
 	top := len(count) - 1
 	for above := 0; top > 0; top-- {
@@ -64,41 +67,35 @@ func (s *sample[T]) firstExponent(base []T, mantissa uint) int {
 			break
 		}
 	}
-	return max(top-exponents+1, 0)
+	return min(max(top-exponents+1, l.lowest), maxFirst)
 }
 
+// moments are sums over elements of one exponent: of the products of the last step
+// x, the one before y, and the next r.
+type moments struct{ xx, xy, yy, xr, yr float64 }
+
 // gains sets how far steps continue, for each exponent.
-func (s *sample[T]) gains(p *params, f *features[T], want []T, mantissa uint) {
-	var sums [exponents]struct{ xx, xy, yy, xr, yr float64 }
+func (s *sample[T]) gains(p *params, f *features[T], src []byte, l *float) {
+	var sums [exponents]moments
+	var v [maxBases + 1][block]float32
+	w := int(l.width / 8)
 	for _, from := range s.at {
-		for i := from; i < min(from+block, len(want)); i++ {
-			d := int64(f.base[i]) - int64(f.before[i])
-			l := int64(f.before[i]) - int64(f.earlier[i])
-			r := int64(want[i]) - int64(f.base[i])
-			if d < 0 {
-				d, l, r = -d, -l, -r
-			}
-			if d < 4 || max(r, -r) > 4*d || max(l, -l) > 4*d {
-				continue
-			}
-			e := min(max(int(magnitude(f.base[i])>>mantissa)-p.firstExponent, 0), exponents-1)
-			q := &sums[e]
-			x, y, z, w := float64(d), float64(l), float64(r), 1/float64(d)
-			q.xx += float64(w * x * x)
-			q.xy += float64(w * x * y)
-			q.yy += float64(w * y * y)
-			q.xr += float64(w * x * z)
-			q.yr += float64(w * y * z)
+		n := min(block, len(f.guess)-from)
+		for i, b := range [...][]byte{src, f.bases[0], f.bases[1], f.bases[2]} {
+			values(v[i][:n], b[from*w:], l.dtype)
+		}
+		for i := range n {
+			e := exponentOf(v[1][i], p.firstExponent)
+			units := l.units(p, e)
+			next, step, last := difference(v[0][i], v[1][i])*units, difference(v[1][i], v[2][i])*units, difference(v[2][i], v[3][i])*units
+			sums[e].add(step, last, next)
 		}
 	}
 	last, last2 := 0, 0
 	for e := range p.gain {
 		q := &sums[e]
 		if q.xx > 0 {
-			xx, yy := float64(q.xx*1.02)+16, float64(q.yy*1.02)+16
-			det := float64(xx*yy) - float64(q.xy*q.xy)
-			a := (float64(q.xr*yy) - float64(q.yr*q.xy)) / det
-			b := (float64(q.yr*xx) - float64(q.xr*q.xy)) / det
+			a, b := q.solve()
 			last, last2 = gain(a), gain(b)
 		}
 		p.gain[e], p.gain2[e] = int8(last), int8(last2)
@@ -106,6 +103,32 @@ func (s *sample[T]) gains(p *params, f *features[T], want []T, mantissa uint) {
 			p.gain2[e] = 0
 		}
 	}
+}
+
+// add counts an element, unless it is far from the others.
+func (q *moments) add(step, last, next float32) {
+	if step < 0 {
+		step, last, next = -step, -last, -next
+	}
+	most := 4*step + 16
+	if step == 0 && last == 0 || max(next, -next) > most || max(last, -last) > most {
+		return
+	}
+	x, y, r, w := float64(step), float64(last), float64(next), 1/(1+float64(step))
+	q.xx += float64(w * x * x)
+	q.xy += float64(w * x * y)
+	q.yy += float64(w * y * y)
+	q.xr += float64(w * x * r)
+	q.yr += float64(w * y * r)
+}
+
+// solve returns the factors a and b for which a·x + b·y is nearest to r.
+func (q *moments) solve() (a, b float64) {
+	xx, yy := float64(q.xx*1.02)+16, float64(q.yy*1.02)+16
+	det := float64(xx*yy) - float64(q.xy*q.xy)
+	a = (float64(q.xr*yy) - float64(q.yr*q.xy)) / det
+	b = (float64(q.yr*xx) - float64(q.xr*q.xy)) / det
+	return a, b
 }
 
 // gain rounds a factor to 1/32, within what a gain can be.

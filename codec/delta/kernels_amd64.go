@@ -4,29 +4,64 @@
 
 package delta
 
-// orderAVX512 sets n elements at dst, a multiple of 32 and not 0, to order of those at src.
+// order16AVX512 sets n elements at dst, a multiple of 32 and not 0, to order of those at src.
 //
 //go:noescape
-func orderAVX512(dst *uint16, src *uint16, n int)
+func order16AVX512(dst *uint16, src *uint16, n int)
 
-// unorderAVX512 sets n elements at dst, a multiple of 32 and not 0, to unorder of those at src.
+// unorder16AVX512 sets n elements at dst, a multiple of 32 and not 0, to unorder of those at src.
 //
 //go:noescape
-func unorderAVX512(dst *uint16, src *uint16, n int)
+func unorder16AVX512(dst *uint16, src *uint16, n int)
 
-// addAVX512 is addDirectGo for n elements, a multiple of 32 and not 0.
+// order32AVX512 sets n elements at dst, a multiple of 16 and not 0, to order of those at src.
 //
 //go:noescape
-func addAVX512(guess *uint16, syms *uint8, move *uint8, n int)
+func order32AVX512(dst *uint32, src *uint32, n int)
 
-// measureAVX512 is measureBlockGo for a block of 128 elements of two bytes. gains are
-// the first gains and then the second ones.
+// unorder32AVX512 sets n elements at dst, a multiple of 16 and not 0, to unorder of those at src.
 //
 //go:noescape
-func measureAVX512(base *uint16, before *uint16, earlier *uint16, guess *uint16, exponent *uint8, move *uint8, trend *uint8, acts *uint32, gains *[64]int32, mantissa int, first int) uint64
+func unorder32AVX512(dst *uint32, src *uint32, n int)
 
-// symbolsAMD64 decodes 8 symbols in each of at most rounds rounds, more than 0, as long
-// as 16 of the avail bytes at coded are left. It returns the rounds and bytes left.
+// add16AVX512 is addDirectGo for n elements, a multiple of 32 and not 0.
 //
 //go:noescape
-func symbolsAMD64(syms *uint8, classes *uint8, entries *uint32, coded *byte, x *[8]uint32, rounds int, avail int) (left int, rest int)
+func add16AVX512(guess *uint16, syms *uint8, move *uint8, n int)
+
+// add32AVX512 is addDirectGo for n elements, a multiple of 16 and not 0.
+//
+//go:noescape
+func add32AVX512(guess *uint32, syms *uint8, move *uint8, n int)
+
+// measurebf16AVX512 is measureBlockGo for a block of 128 elements.
+//
+//go:noescape
+func measurebf16AVX512(bases *[3]*byte, guess *byte, exponent *uint8, move *uint8, trend *uint8, columns *uint64, gains *[64]float32, first int, scale float32) uint32
+
+// measuref16AVX512 is measureBlockGo for a block of 128 elements.
+//
+//go:noescape
+func measuref16AVX512(bases *[3]*byte, guess *byte, exponent *uint8, move *uint8, trend *uint8, columns *uint64, gains *[64]float32, first int, scale float32) uint32
+
+// measuref32AVX512 is measureBlockGo for a block of 128 elements.
+//
+//go:noescape
+func measuref32AVX512(bases *[3]*byte, guess *byte, exponent *uint8, move *uint8, trend *uint8, columns *uint64, gains *[64]float32, first int, scale float32) uint32
+
+// cellsAVX512 is setBlockCellsGo for a block of 128 elements. scoring is the first byte
+// of one, stayed and moved are the scores of the block's activity.
+//
+//go:noescape
+func cellsAVX512(cells *uint8, exponent *uint8, move *uint8, trend *uint8, columns *uint8, scoring *uint8, stayed uint8, moved uint8, floor uint8)
+
+// symbolsAVX512 is symbolsAMD64.
+//
+//go:noescape
+func symbolsAVX512(syms *uint8, classes *uint8, entries *uint32, coded *byte, x *[32]uint32, rounds int, avail int) (left int, rest int)
+
+// symbolsAMD64 decodes 32 symbols in each of at most rounds rounds, more than 0, as long
+// as 64 of the avail bytes at coded are left. It returns the rounds and bytes left.
+//
+//go:noescape
+func symbolsAMD64(syms *uint8, classes *uint8, entries *uint32, coded *byte, x *[32]uint32, rounds int, avail int) (left int, rest int)

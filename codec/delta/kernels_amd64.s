@@ -4,9 +4,9 @@
 
 #include "textflag.h"
 
-// func orderAVX512(dst *uint16, src *uint16, n int)
+// func order16AVX512(dst *uint16, src *uint16, n int)
 // Requires: AVX, AVX512BW, AVX512F
-TEXT ·orderAVX512(SB), NOSPLIT, $0-24
+TEXT ·order16AVX512(SB), NOSPLIT, $0-24
 	MOVQ         dst+0(FP), AX
 	MOVQ         src+8(FP), CX
 	MOVQ         n+16(FP), DX
@@ -17,20 +17,20 @@ TEXT ·orderAVX512(SB), NOSPLIT, $0-24
 	XORQ         BX, BX
 
 loop:
-	VMOVDQU16 (CX)(BX*2), Z1
+	VMOVDQU32 (CX)(BX*2), Z1
 	VPSRAW    $0x0f, Z1, Z2
 	VPORD     Z0, Z2, Z2
 	VPXORD    Z2, Z1, Z1
-	VMOVDQU16 Z1, (AX)(BX*2)
+	VMOVDQU32 Z1, (AX)(BX*2)
 	ADDQ      $0x20, BX
 	CMPQ      BX, DX
 	JB        loop
 	VZEROUPPER
 	RET
 
-// func unorderAVX512(dst *uint16, src *uint16, n int)
+// func unorder16AVX512(dst *uint16, src *uint16, n int)
 // Requires: AVX, AVX512BW, AVX512F
-TEXT ·unorderAVX512(SB), NOSPLIT, $0-24
+TEXT ·unorder16AVX512(SB), NOSPLIT, $0-24
 	MOVQ         dst+0(FP), AX
 	MOVQ         src+8(FP), CX
 	MOVQ         n+16(FP), DX
@@ -41,21 +41,74 @@ TEXT ·unorderAVX512(SB), NOSPLIT, $0-24
 	XORQ         BX, BX
 
 loop:
-	VMOVDQU16 (CX)(BX*2), Z2
+	VMOVDQU32 (CX)(BX*2), Z2
 	VPSRAW    $0x0f, Z2, Z3
 	VPXORD    Z1, Z3, Z3
 	VPORD     Z0, Z3, Z3
 	VPXORD    Z3, Z2, Z2
-	VMOVDQU16 Z2, (AX)(BX*2)
+	VMOVDQU32 Z2, (AX)(BX*2)
 	ADDQ      $0x20, BX
 	CMPQ      BX, DX
 	JB        loop
 	VZEROUPPER
 	RET
 
-// func addAVX512(guess *uint16, syms *uint8, move *uint8, n int)
+// func order32AVX512(dst *uint32, src *uint32, n int)
+// Requires: AVX, AVX512F
+TEXT ·order32AVX512(SB), NOSPLIT, $0-24
+	MOVQ         dst+0(FP), AX
+	MOVQ         src+8(FP), CX
+	MOVQ         n+16(FP), DX
+	MOVL         $0x80008000, BX
+	VPBROADCASTD BX, Z0
+	MOVL         $0xffffffff, BX
+	VPBROADCASTD BX, Z0
+	MOVL         $0x80000000, BX
+	VPBROADCASTD BX, Z0
+	XORQ         BX, BX
+
+loop:
+	VMOVDQU32 (CX)(BX*4), Z1
+	VPSRAD    $0x1f, Z1, Z2
+	VPORD     Z0, Z2, Z2
+	VPXORD    Z2, Z1, Z1
+	VMOVDQU32 Z1, (AX)(BX*4)
+	ADDQ      $0x10, BX
+	CMPQ      BX, DX
+	JB        loop
+	VZEROUPPER
+	RET
+
+// func unorder32AVX512(dst *uint32, src *uint32, n int)
+// Requires: AVX, AVX512F
+TEXT ·unorder32AVX512(SB), NOSPLIT, $0-24
+	MOVQ         dst+0(FP), AX
+	MOVQ         src+8(FP), CX
+	MOVQ         n+16(FP), DX
+	MOVL         $0x80008000, BX
+	VPBROADCASTD BX, Z0
+	MOVL         $0xffffffff, BX
+	VPBROADCASTD BX, Z0
+	MOVL         $0x80000000, BX
+	VPBROADCASTD BX, Z1
+	XORQ         BX, BX
+
+loop:
+	VMOVDQU32 (CX)(BX*4), Z2
+	VPSRAD    $0x1f, Z2, Z3
+	VPXORD    Z0, Z3, Z3
+	VPORD     Z1, Z3, Z3
+	VPXORD    Z3, Z2, Z2
+	VMOVDQU32 Z2, (AX)(BX*4)
+	ADDQ      $0x10, BX
+	CMPQ      BX, DX
+	JB        loop
+	VZEROUPPER
+	RET
+
+// func add16AVX512(guess *uint16, syms *uint8, move *uint8, n int)
 // Requires: AVX, AVX512BW, AVX512F
-TEXT ·addAVX512(SB), NOSPLIT, $0-32
+TEXT ·add16AVX512(SB), NOSPLIT, $0-32
 	MOVQ         guess+0(FP), AX
 	MOVQ         syms+8(FP), CX
 	MOVQ         move+16(FP), DX
@@ -84,137 +137,674 @@ loop:
 	VZEROUPPER
 	RET
 
-// func measureAVX512(base *uint16, before *uint16, earlier *uint16, guess *uint16, exponent *uint8, move *uint8, trend *uint8, acts *uint32, gains *[64]int32, mantissa int, first int) uint64
-// Requires: AVX, AVX2, AVX512CD, AVX512F, SSE2
-TEXT ·measureAVX512(SB), NOSPLIT, $0-96
-	MOVQ         base+0(FP), AX
-	MOVQ         before+8(FP), CX
-	MOVQ         earlier+16(FP), DX
-	MOVQ         guess+24(FP), BX
-	MOVQ         exponent+32(FP), SI
-	MOVQ         move+40(FP), DI
-	MOVQ         trend+48(FP), R8
-	MOVQ         acts+56(FP), R9
-	MOVQ         gains+64(FP), R10
-	MOVQ         mantissa+72(FP), R11
-	MOVQ         R11, X0
-	MOVQ         first+80(FP), R11
-	VPBROADCASTD R11, Z1
-	VMOVDQU32    (R10), Z2
-	VMOVDQU32    64(R10), Z3
-	VMOVDQU32    128(R10), Z4
-	VMOVDQU32    192(R10), Z5
-	VPXORD       Z6, Z6, Z6
-	MOVL         $0xffffffff, R10
-	VPBROADCASTD R10, Z7
-	MOVL         $0x00007fff, R10
-	VPBROADCASTD R10, Z8
-	MOVL         $0x0000001f, R10
-	VPBROADCASTD R10, Z9
-	MOVL         $0x00000020, R10
-	VPBROADCASTD R10, Z10
-	MOVL         $0x00000fff, R10
-	VPBROADCASTD R10, Z11
-	MOVL         $0x0000000c, R10
-	VPBROADCASTD R10, Z12
-	MOVL         $0x00000080, R10
-	VPBROADCASTD R10, Z13
-	MOVL         $0x00000007, R10
-	VPBROADCASTD R10, Z14
-	MOVL         $0xfffffff9, R10
-	VPBROADCASTD R10, Z15
-	MOVL         $0x00000008, R10
-	VPBROADCASTD R10, Z16
-	MOVL         $0x00000010, R10
-	VPBROADCASTD R10, Z17
-	MOVL         $0x00000004, R10
-	VPBROADCASTD R10, Z18
-	MOVL         $0x00000001, R10
-	VPBROADCASTD R10, Z19
-	VPXORQ       Z20, Z20, Z20
-	XORQ         R10, R10
+// func add32AVX512(guess *uint32, syms *uint8, move *uint8, n int)
+// Requires: AVX, AVX512F
+TEXT ·add32AVX512(SB), NOSPLIT, $0-32
+	MOVQ         guess+0(FP), AX
+	MOVQ         syms+8(FP), CX
+	MOVQ         move+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVL         $0x00000001, SI
+	VPBROADCASTD SI, Z1
+	VPXORD       Z0, Z0, Z0
+	XORQ         SI, SI
 
 loop:
-	VPMOVZXWD     (AX)(R10*2), Z21
-	VPMOVZXWD     (CX)(R10*2), Z22
-	VPMOVZXWD     (DX)(R10*2), Z23
-	VPSLLD        $0x10, Z21, Z24
-	VPSRAD        $0x1f, Z24, Z24
-	VPXORD        Z7, Z24, Z24
-	VPXORD        Z21, Z24, Z24
-	VPANDD        Z8, Z24, Z24
-	VPSRLD        X0, Z24, Z24
-	VPSUBD        Z1, Z24, Z24
-	VPMAXSD       Z6, Z24, Z24
-	VPMINSD       Z9, Z24, Z24
-	VPSUBD        Z22, Z21, Z25
-	VPSUBD        Z23, Z22, Z22
-	VMOVDQA32     Z25, Z23
-	VPTESTNMD     Z25, Z25, K1
-	VMOVDQA32     Z22, K1, Z23
-	VPSRAD        $0x1f, Z23, Z23
-	VPXORD        Z23, Z25, Z25
-	VPSUBD        Z23, Z25, Z25
-	VPXORD        Z23, Z22, Z22
-	VPSUBD        Z23, Z22, Z22
-	VPMINUD       Z11, Z25, Z26
-	VPSUBD        Z24, Z12, Z27
-	VPSRLVD       Z27, Z26, Z28
-	VPSUBD        Z12, Z24, Z27
-	VPSLLVD       Z27, Z26, Z26
-	VPORD         Z28, Z26, Z26
-	VMOVDQU32     Z26, (R9)(R10*4)
-	VPSRLQ        $0x20, Z26, Z28
-	VPADDQ        Z28, Z20, Z20
-	VPSLLQ        $0x20, Z26, Z26
-	VPSRLQ        $0x20, Z26, Z26
-	VPADDQ        Z26, Z20, Z20
-	VPLZCNTD      Z25, Z26
-	VPSUBD        Z26, Z10, Z26
-	VPSLLD        $0x02, Z25, Z27
-	VPSRLVD       Z26, Z27, Z27
-	VPANDD        Z19, Z27, Z27
-	VPADDD        Z26, Z26, Z28
-	VPADDD        Z27, Z28, Z28
-	VPANDD        Z13, Z23, Z26
-	VPORD         Z26, Z28, Z28
-	VPMOVDB       Z28, (DI)(R10*1)
-	VPMINSD       Z14, Z22, Z26
-	VPMAXSD       Z15, Z26, Z26
-	VPADDD        Z16, Z26, Z26
-	VPMOVDB       Z26, (R8)(R10*1)
-	VMOVDQA32     Z24, Z26
-	VPERMI2D      Z3, Z2, Z26
-	VMOVDQA32     Z24, Z27
-	VPERMI2D      Z5, Z4, Z27
-	VPMULLD       Z25, Z26, Z26
-	VPMULLD       Z22, Z27, Z27
-	VPADDD        Z27, Z26, Z26
-	VPADDD        Z17, Z26, Z26
-	VPSRAD        $0x05, Z26, Z26
-	VPXORD        Z23, Z26, Z26
-	VPSUBD        Z23, Z26, Z26
-	VPCMPUD       $0x05, Z18, Z25, K1
-	VPADDD        Z26, Z21, K1, Z21
-	VPMOVDW       Z21, (BX)(R10*2)
-	VPTESTMD      Z25, Z25, K1
-	VPORD         Z10, Z24, K1, Z24
-	VPMOVDB       Z24, (SI)(R10*1)
-	ADDQ          $0x10, R10
-	CMPQ          R10, $0x80
-	JB            loop
-	VEXTRACTI64X4 $0x01, Z20, Y0
-	VPADDQ        Y0, Y20, Y0
-	VEXTRACTI128  $0x01, Y0, X1
-	VPADDQ        X1, X0, X1
-	MOVQ          X1, CX
-	VPEXTRQ       $0x01, X1, AX
-	ADDQ          AX, CX
-	MOVQ          CX, ret+88(FP)
+	VPMOVZXBD (CX)(SI*1), Z2
+	VPANDD    Z1, Z2, Z3
+	VPSUBD    Z3, Z0, Z3
+	VPSRLD    $0x01, Z2, Z2
+	VPXORD    Z3, Z2, Z2
+	VPMOVSXBD (DX)(SI*1), Z3
+	VPSRAD    $0x1f, Z3, Z3
+	VPXORD    Z3, Z2, Z2
+	VPSUBD    Z3, Z2, Z2
+	VPADDD    (AX)(SI*4), Z2, Z2
+	VMOVDQU32 Z2, (AX)(SI*4)
+	ADDQ      $0x10, SI
+	CMPQ      SI, BX
+	JB        loop
 	VZEROUPPER
 	RET
 
-// func symbolsAMD64(syms *uint8, classes *uint8, entries *uint32, coded *byte, x *[8]uint32, rounds int, avail int) (left int, rest int)
+// func measurebf16AVX512(bases *[3]*byte, guess *byte, exponent *uint8, move *uint8, trend *uint8, columns *uint64, gains *[64]float32, first int, scale float32) uint32
+// Requires: AVX, AVX2, AVX512F, SSE
+TEXT ·measurebf16AVX512(SB), NOSPLIT, $0-76
+	MOVQ         bases+0(FP), AX
+	MOVQ         (AX), CX
+	MOVQ         8(AX), DX
+	MOVQ         16(AX), AX
+	MOVQ         guess+8(FP), BX
+	MOVQ         exponent+16(FP), SI
+	MOVQ         move+24(FP), DI
+	MOVQ         trend+32(FP), R8
+	MOVQ         columns+40(FP), R9
+	MOVQ         gains+48(FP), R10
+	MOVSS        scale+64(FP), X0
+	VBROADCASTSS X0, Z1
+	MOVQ         first+56(FP), R11
+	VPBROADCASTD R11, Z0
+	NEGQ         R11
+	ADDQ         $0x00000105, R11
+	VPBROADCASTD R11, Z2
+	VMOVUPS      (R10), Z3
+	VMOVUPS      64(R10), Z4
+	VMOVUPS      128(R10), Z5
+	VMOVUPS      192(R10), Z6
+	VPXORD       Z7, Z7, Z7
+	MOVL         $0x7f800000, R10
+	VPBROADCASTD R10, Z8
+	MOVL         $0x7fffffff, R10
+	VPBROADCASTD R10, Z9
+	MOVL         $0x80000000, R10
+	VPBROADCASTD R10, Z10
+	MOVL         $0x0000001f, R10
+	VPBROADCASTD R10, Z11
+	MOVL         $0x00000020, R10
+	VPBROADCASTD R10, Z12
+	MOVL         $0x00000001, R10
+	VPBROADCASTD R10, Z13
+	MOVL         $0x4b800000, R10
+	VPBROADCASTD R10, Z14
+	MOVL         $0x40800000, R10
+	VPBROADCASTD R10, Z15
+	VPXORD       Z16, Z16, Z16
+	XORQ         R10, R10
+
+loop:
+	VPMOVZXWD     (CX)(R10*2), Z17
+	VPSLLD        $0x10, Z17, Z18
+	VPMOVZXWD     (DX)(R10*2), Z19
+	VPSLLD        $0x10, Z19, Z19
+	VPMOVZXWD     (AX)(R10*2), Z20
+	VPSLLD        $0x10, Z20, Z20
+	VSUBPS        Z19, Z18, Z21
+	VPANDD        Z9, Z21, Z22
+	VPCMPD        $0x01, Z8, Z22, K1
+	VMOVAPS.Z     Z21, K1, Z21
+	VSUBPS        Z20, Z19, Z19
+	VPANDD        Z9, Z19, Z22
+	VPCMPD        $0x01, Z8, Z22, K1
+	VMOVAPS.Z     Z19, K1, Z19
+	VCMPPS        $0x00, Z7, Z21, K2
+	VCMPPS        $0x01, Z7, Z19, K2, K2
+	VCMPPS        $0x01, Z7, Z21, K1
+	KORW          K2, K1, K1
+	VPXORD        Z10, Z21, K1, Z21
+	VPXORD        Z10, Z19, K1, Z19
+	VPSLLD        $0x01, Z18, Z22
+	VPSRLD        $0x18, Z22, Z22
+	VPSUBD        Z0, Z22, Z22
+	VPMAXSD       Z7, Z22, Z22
+	VPMINSD       Z11, Z22, Z22
+	VPSUBD        Z22, Z2, Z20
+	VPSLLD        $0x17, Z20, Z20
+	VMULPS        Z20, Z21, Z20
+	VCMPPS        $0x0d, Z15, Z20, K2
+	VMOVDQA32     Z22, Z20
+	VPERMI2PS     Z4, Z3, Z20
+	VMOVDQA32     Z22, Z22
+	VPERMI2PS     Z6, Z5, Z22
+	VMULPS        Z21, Z20, Z20
+	VMULPS        Z19, Z22, Z22
+	VADDPS        Z22, Z20, Z20
+	VCMPPS        $0x04, Z7, Z20, K2, K2
+	VPXORD        Z10, Z20, K1, Z20
+	VADDPS        Z20, Z18, Z20
+	VPANDD        Z9, Z20, Z22
+	VPCMPD        $0x01, Z8, Z22, K2, K2
+	VMOVDQA32     Z18, Z18
+	VMOVDQA32     Z20, K2, Z18
+	VMOVDQA32     Z17, Z17
+	VPSRLD        $0x10, Z20, Z22
+	VPANDD        Z13, Z22, Z22
+	VPADDD        Z20, Z22, Z22
+	VPADDD.BCST   constant7fff<>+0(SB), Z22, Z22
+	VPSRLD        $0x10, Z22, K2, Z17
+	VPSLLD        $0x10, Z17, Z20
+	VPSRAD        $0x1f, Z20, Z20
+	VPORD.BCST    constant8000<>+0(SB), Z20, Z20
+	VPXORD        Z20, Z17, Z17
+	VPMOVDW       Z17, (BX)(R10*2)
+	VPSLLD        $0x01, Z18, Z17
+	VPSRLD        $0x18, Z17, Z17
+	VPSUBD        Z0, Z17, Z17
+	VPMAXSD       Z7, Z17, Z17
+	VPMINSD       Z11, Z17, Z17
+	VPSUBD        Z17, Z2, Z18
+	VPSLLD        $0x17, Z18, Z18
+	VCMPPS        $0x04, Z7, Z21, K2
+	VMULPS        Z18, Z21, Z20
+	VPSRLD        $0x16, Z20, Z20
+	VPSUBD.BCST   constantfc<>+0(SB), Z20, Z20
+	VPMAXSD       Z13, Z20, Z20
+	VPMINSD.BCST  constant2f<>+0(SB), Z20, Z20
+	VMOVDQA32.Z   Z20, K2, Z20
+	VPORD.BCST    constant80<>+0(SB), Z20, K1, Z20
+	VPMOVDB       Z20, (DI)(R10*1)
+	VMULPS        Z18, Z19, Z18
+	VMINPS.BCST   constant40e00000<>+0(SB), Z18, Z18
+	VMAXPS.BCST   constantc0e00000<>+0(SB), Z18, Z18
+	VCVTTPS2DQ    Z18, Z18
+	VPADDD.BCST   constant8<>+0(SB), Z18, Z18
+	VPMOVDB       Z18, (R8)(R10*1)
+	VPORD         Z12, Z17, K2, Z17
+	VPMOVDB       Z17, (SI)(R10*1)
+	VMULPS        Z1, Z21, Z17
+	VMINPS        Z14, Z17, Z17
+	VCVTTPS2DQ    Z17, Z17
+	VPADDD        Z17, Z16, Z16
+	VPMOVZXDQ     Y17, Z18
+	VPADDQ        (R9)(R10*8), Z18, Z18
+	VMOVDQU64     Z18, (R9)(R10*8)
+	VEXTRACTI64X4 $0x01, Z17, Y17
+	VPMOVZXDQ     Y17, Z18
+	VPADDQ        64(R9)(R10*8), Z18, Z18
+	VMOVDQU64     Z18, 64(R9)(R10*8)
+	ADDQ          $0x10, R10
+	CMPQ          R10, $0x80
+	JB            loop
+	VEXTRACTI64X4 $0x01, Z16, Y0
+	VPADDD        Y0, Y16, Y0
+	VEXTRACTI128  $0x01, Y0, X1
+	VPADDD        X1, X0, X1
+	VPSHUFD       $0x4e, X1, X0
+	VPADDD        X0, X1, X1
+	VPSHUFD       $0xb1, X1, X0
+	VPADDD        X0, X1, X1
+	VMOVD         X1, AX
+	MOVL          AX, ret+72(FP)
+	VZEROUPPER
+	RET
+
+DATA constant7fff<>+0(SB)/4, $0x00007fff
+GLOBL constant7fff<>(SB), RODATA|NOPTR, $4
+
+DATA constant8000<>+0(SB)/4, $0x00008000
+GLOBL constant8000<>(SB), RODATA|NOPTR, $4
+
+DATA constantfc<>+0(SB)/4, $0x000000fc
+GLOBL constantfc<>(SB), RODATA|NOPTR, $4
+
+DATA constant2f<>+0(SB)/4, $0x0000002f
+GLOBL constant2f<>(SB), RODATA|NOPTR, $4
+
+DATA constant80<>+0(SB)/4, $0x00000080
+GLOBL constant80<>(SB), RODATA|NOPTR, $4
+
+DATA constant40e00000<>+0(SB)/4, $0x40e00000
+GLOBL constant40e00000<>(SB), RODATA|NOPTR, $4
+
+DATA constantc0e00000<>+0(SB)/4, $0xc0e00000
+GLOBL constantc0e00000<>(SB), RODATA|NOPTR, $4
+
+DATA constant8<>+0(SB)/4, $0x00000008
+GLOBL constant8<>(SB), RODATA|NOPTR, $4
+
+// func measuref16AVX512(bases *[3]*byte, guess *byte, exponent *uint8, move *uint8, trend *uint8, columns *uint64, gains *[64]float32, first int, scale float32) uint32
+// Requires: AVX, AVX2, AVX512F, SSE
+TEXT ·measuref16AVX512(SB), NOSPLIT, $0-76
+	MOVQ         bases+0(FP), AX
+	MOVQ         (AX), CX
+	MOVQ         8(AX), DX
+	MOVQ         16(AX), AX
+	MOVQ         guess+8(FP), BX
+	MOVQ         exponent+16(FP), SI
+	MOVQ         move+24(FP), DI
+	MOVQ         trend+32(FP), R8
+	MOVQ         columns+40(FP), R9
+	MOVQ         gains+48(FP), R10
+	MOVSS        scale+64(FP), X0
+	VBROADCASTSS X0, Z1
+	MOVQ         first+56(FP), R11
+	VPBROADCASTD R11, Z0
+	NEGQ         R11
+	ADDQ         $0x00000108, R11
+	VPBROADCASTD R11, Z2
+	VMOVUPS      (R10), Z3
+	VMOVUPS      64(R10), Z4
+	VMOVUPS      128(R10), Z5
+	VMOVUPS      192(R10), Z6
+	VPXORD       Z7, Z7, Z7
+	MOVL         $0x7f800000, R10
+	VPBROADCASTD R10, Z8
+	MOVL         $0x7fffffff, R10
+	VPBROADCASTD R10, Z9
+	MOVL         $0x80000000, R10
+	VPBROADCASTD R10, Z10
+	MOVL         $0x0000001f, R10
+	VPBROADCASTD R10, Z11
+	MOVL         $0x00000020, R10
+	VPBROADCASTD R10, Z12
+	MOVL         $0x00000001, R10
+	VPBROADCASTD R10, Z13
+	MOVL         $0x4b800000, R10
+	VPBROADCASTD R10, Z14
+	MOVL         $0x40800000, R10
+	VPBROADCASTD R10, Z15
+	VPXORD       Z16, Z16, Z16
+	XORQ         R10, R10
+
+loop:
+	VPMOVZXWD     (CX)(R10*2), Z17
+	VCVTPH2PS     (CX)(R10*2), Z18
+	VPMOVZXWD     (DX)(R10*2), Z19
+	VCVTPH2PS     (DX)(R10*2), Z19
+	VPMOVZXWD     (AX)(R10*2), Z20
+	VCVTPH2PS     (AX)(R10*2), Z20
+	VSUBPS        Z19, Z18, Z21
+	VPANDD        Z9, Z21, Z22
+	VPCMPD        $0x01, Z8, Z22, K1
+	VMOVAPS.Z     Z21, K1, Z21
+	VSUBPS        Z20, Z19, Z19
+	VPANDD        Z9, Z19, Z22
+	VPCMPD        $0x01, Z8, Z22, K1
+	VMOVAPS.Z     Z19, K1, Z19
+	VCMPPS        $0x00, Z7, Z21, K2
+	VCMPPS        $0x01, Z7, Z19, K2, K2
+	VCMPPS        $0x01, Z7, Z21, K1
+	KORW          K2, K1, K1
+	VPXORD        Z10, Z21, K1, Z21
+	VPXORD        Z10, Z19, K1, Z19
+	VPSLLD        $0x01, Z18, Z22
+	VPSRLD        $0x18, Z22, Z22
+	VPSUBD        Z0, Z22, Z22
+	VPMAXSD       Z7, Z22, Z22
+	VPMINSD       Z11, Z22, Z22
+	VPSUBD        Z22, Z2, Z20
+	VPSLLD        $0x17, Z20, Z20
+	VMULPS        Z20, Z21, Z20
+	VCMPPS        $0x0d, Z15, Z20, K2
+	VMOVDQA32     Z22, Z20
+	VPERMI2PS     Z4, Z3, Z20
+	VMOVDQA32     Z22, Z22
+	VPERMI2PS     Z6, Z5, Z22
+	VMULPS        Z21, Z20, Z20
+	VMULPS        Z19, Z22, Z22
+	VADDPS        Z22, Z20, Z20
+	VCMPPS        $0x04, Z7, Z20, K2, K2
+	VPXORD        Z10, Z20, K1, Z20
+	VADDPS        Z20, Z18, Z20
+	VPANDD        Z9, Z20, Z22
+	VPCMPD        $0x01, Z8, Z22, K2, K2
+	VMOVDQA32     Z18, Z18
+	VMOVDQA32     Z20, K2, Z18
+	VMOVDQA32     Z17, Z17
+	VCVTPS2PH     $0x00, Z20, Y20
+	VPMOVZXWD     Y20, K2, Z17
+	VPSLLD        $0x10, Z17, Z20
+	VPSRAD        $0x1f, Z20, Z20
+	VPORD.BCST    constant8000<>+0(SB), Z20, Z20
+	VPXORD        Z20, Z17, Z17
+	VPMOVDW       Z17, (BX)(R10*2)
+	VPSLLD        $0x01, Z18, Z17
+	VPSRLD        $0x18, Z17, Z17
+	VPSUBD        Z0, Z17, Z17
+	VPMAXSD       Z7, Z17, Z17
+	VPMINSD       Z11, Z17, Z17
+	VPSUBD        Z17, Z2, Z18
+	VPSLLD        $0x17, Z18, Z18
+	VCMPPS        $0x04, Z7, Z21, K2
+	VMULPS        Z18, Z21, Z20
+	VPSRLD        $0x16, Z20, Z20
+	VPSUBD.BCST   constantfc<>+0(SB), Z20, Z20
+	VPMAXSD       Z13, Z20, Z20
+	VPMINSD.BCST  constant2f<>+0(SB), Z20, Z20
+	VMOVDQA32.Z   Z20, K2, Z20
+	VPORD.BCST    constant80<>+0(SB), Z20, K1, Z20
+	VPMOVDB       Z20, (DI)(R10*1)
+	VMULPS        Z18, Z19, Z18
+	VMINPS.BCST   constant40e00000<>+0(SB), Z18, Z18
+	VMAXPS.BCST   constantc0e00000<>+0(SB), Z18, Z18
+	VCVTTPS2DQ    Z18, Z18
+	VPADDD.BCST   constant8<>+0(SB), Z18, Z18
+	VPMOVDB       Z18, (R8)(R10*1)
+	VPORD         Z12, Z17, K2, Z17
+	VPMOVDB       Z17, (SI)(R10*1)
+	VMULPS        Z1, Z21, Z17
+	VMINPS        Z14, Z17, Z17
+	VCVTTPS2DQ    Z17, Z17
+	VPADDD        Z17, Z16, Z16
+	VPMOVZXDQ     Y17, Z18
+	VPADDQ        (R9)(R10*8), Z18, Z18
+	VMOVDQU64     Z18, (R9)(R10*8)
+	VEXTRACTI64X4 $0x01, Z17, Y17
+	VPMOVZXDQ     Y17, Z18
+	VPADDQ        64(R9)(R10*8), Z18, Z18
+	VMOVDQU64     Z18, 64(R9)(R10*8)
+	ADDQ          $0x10, R10
+	CMPQ          R10, $0x80
+	JB            loop
+	VEXTRACTI64X4 $0x01, Z16, Y0
+	VPADDD        Y0, Y16, Y0
+	VEXTRACTI128  $0x01, Y0, X1
+	VPADDD        X1, X0, X1
+	VPSHUFD       $0x4e, X1, X0
+	VPADDD        X0, X1, X1
+	VPSHUFD       $0xb1, X1, X0
+	VPADDD        X0, X1, X1
+	VMOVD         X1, AX
+	MOVL          AX, ret+72(FP)
+	VZEROUPPER
+	RET
+
+// func measuref32AVX512(bases *[3]*byte, guess *byte, exponent *uint8, move *uint8, trend *uint8, columns *uint64, gains *[64]float32, first int, scale float32) uint32
+// Requires: AVX, AVX2, AVX512F, SSE
+TEXT ·measuref32AVX512(SB), NOSPLIT, $0-76
+	MOVQ         bases+0(FP), AX
+	MOVQ         (AX), CX
+	MOVQ         8(AX), DX
+	MOVQ         16(AX), AX
+	MOVQ         guess+8(FP), BX
+	MOVQ         exponent+16(FP), SI
+	MOVQ         move+24(FP), DI
+	MOVQ         trend+32(FP), R8
+	MOVQ         columns+40(FP), R9
+	MOVQ         gains+48(FP), R10
+	MOVSS        scale+64(FP), X0
+	VBROADCASTSS X0, Z1
+	MOVQ         first+56(FP), R11
+	VPBROADCASTD R11, Z0
+	NEGQ         R11
+	ADDQ         $0x00000115, R11
+	VPBROADCASTD R11, Z2
+	VMOVUPS      (R10), Z3
+	VMOVUPS      64(R10), Z4
+	VMOVUPS      128(R10), Z5
+	VMOVUPS      192(R10), Z6
+	VPXORD       Z7, Z7, Z7
+	MOVL         $0x7f800000, R10
+	VPBROADCASTD R10, Z8
+	MOVL         $0x7fffffff, R10
+	VPBROADCASTD R10, Z9
+	MOVL         $0x80000000, R10
+	VPBROADCASTD R10, Z10
+	MOVL         $0x0000001f, R10
+	VPBROADCASTD R10, Z11
+	MOVL         $0x00000020, R10
+	VPBROADCASTD R10, Z12
+	MOVL         $0x00000001, R10
+	VPBROADCASTD R10, Z13
+	MOVL         $0x4b800000, R10
+	VPBROADCASTD R10, Z14
+	MOVL         $0x40800000, R10
+	VPBROADCASTD R10, Z15
+	VPXORD       Z16, Z16, Z16
+	XORQ         R10, R10
+
+loop:
+	VMOVDQU32     (CX)(R10*4), Z17
+	VMOVDQU32     (DX)(R10*4), Z18
+	VMOVDQU32     (AX)(R10*4), Z19
+	VSUBPS        Z18, Z17, Z20
+	VPANDD        Z9, Z20, Z21
+	VPCMPD        $0x01, Z8, Z21, K1
+	VMOVAPS.Z     Z20, K1, Z20
+	VSUBPS        Z19, Z18, Z18
+	VPANDD        Z9, Z18, Z21
+	VPCMPD        $0x01, Z8, Z21, K1
+	VMOVAPS.Z     Z18, K1, Z18
+	VCMPPS        $0x00, Z7, Z20, K2
+	VCMPPS        $0x01, Z7, Z18, K2, K2
+	VCMPPS        $0x01, Z7, Z20, K1
+	KORW          K2, K1, K1
+	VPXORD        Z10, Z20, K1, Z20
+	VPXORD        Z10, Z18, K1, Z18
+	VPSLLD        $0x01, Z17, Z21
+	VPSRLD        $0x18, Z21, Z21
+	VPSUBD        Z0, Z21, Z21
+	VPMAXSD       Z7, Z21, Z21
+	VPMINSD       Z11, Z21, Z21
+	VPSUBD        Z21, Z2, Z19
+	VPSLLD        $0x17, Z19, Z19
+	VMULPS        Z19, Z20, Z19
+	VCMPPS        $0x0d, Z15, Z19, K2
+	VMOVDQA32     Z21, Z19
+	VPERMI2PS     Z4, Z3, Z19
+	VMOVDQA32     Z21, Z21
+	VPERMI2PS     Z6, Z5, Z21
+	VMULPS        Z20, Z19, Z19
+	VMULPS        Z18, Z21, Z21
+	VADDPS        Z21, Z19, Z19
+	VCMPPS        $0x04, Z7, Z19, K2, K2
+	VPXORD        Z10, Z19, K1, Z19
+	VADDPS        Z19, Z17, Z19
+	VPANDD        Z9, Z19, Z21
+	VPCMPD        $0x01, Z8, Z21, K2, K2
+	VMOVDQA32     Z17, Z21
+	VMOVDQA32     Z19, K2, Z21
+	VMOVDQA32     Z17, Z17
+	VMOVDQA32     Z19, K2, Z17
+	VPSRAD        $0x1f, Z17, Z19
+	VPORD.BCST    constant80000000<>+0(SB), Z19, Z19
+	VPXORD        Z19, Z17, Z17
+	VMOVDQU32     Z17, (BX)(R10*4)
+	VPSLLD        $0x01, Z21, Z17
+	VPSRLD        $0x18, Z17, Z17
+	VPSUBD        Z0, Z17, Z17
+	VPMAXSD       Z7, Z17, Z17
+	VPMINSD       Z11, Z17, Z17
+	VPSUBD        Z17, Z2, Z19
+	VPSLLD        $0x17, Z19, Z19
+	VCMPPS        $0x04, Z7, Z20, K2
+	VMULPS        Z19, Z20, Z21
+	VPSRLD        $0x16, Z21, Z21
+	VPSUBD.BCST   constantfc<>+0(SB), Z21, Z21
+	VPMAXSD       Z13, Z21, Z21
+	VPMINSD.BCST  constant3f<>+0(SB), Z21, Z21
+	VMOVDQA32.Z   Z21, K2, Z21
+	VPORD.BCST    constant80<>+0(SB), Z21, K1, Z21
+	VPMOVDB       Z21, (DI)(R10*1)
+	VMULPS        Z19, Z18, Z18
+	VMINPS.BCST   constant40e00000<>+0(SB), Z18, Z18
+	VMAXPS.BCST   constantc0e00000<>+0(SB), Z18, Z18
+	VCVTTPS2DQ    Z18, Z18
+	VPADDD.BCST   constant8<>+0(SB), Z18, Z18
+	VPMOVDB       Z18, (R8)(R10*1)
+	VPORD         Z12, Z17, K2, Z17
+	VPMOVDB       Z17, (SI)(R10*1)
+	VMULPS        Z1, Z20, Z17
+	VMINPS        Z14, Z17, Z17
+	VCVTTPS2DQ    Z17, Z17
+	VPADDD        Z17, Z16, Z16
+	VPMOVZXDQ     Y17, Z18
+	VPADDQ        (R9)(R10*8), Z18, Z18
+	VMOVDQU64     Z18, (R9)(R10*8)
+	VEXTRACTI64X4 $0x01, Z17, Y17
+	VPMOVZXDQ     Y17, Z18
+	VPADDQ        64(R9)(R10*8), Z18, Z18
+	VMOVDQU64     Z18, 64(R9)(R10*8)
+	ADDQ          $0x10, R10
+	CMPQ          R10, $0x80
+	JB            loop
+	VEXTRACTI64X4 $0x01, Z16, Y0
+	VPADDD        Y0, Y16, Y0
+	VEXTRACTI128  $0x01, Y0, X1
+	VPADDD        X1, X0, X1
+	VPSHUFD       $0x4e, X1, X0
+	VPADDD        X0, X1, X1
+	VPSHUFD       $0xb1, X1, X0
+	VPADDD        X0, X1, X1
+	VMOVD         X1, AX
+	MOVL          AX, ret+72(FP)
+	VZEROUPPER
+	RET
+
+DATA constant80000000<>+0(SB)/4, $0x80000000
+GLOBL constant80000000<>(SB), RODATA|NOPTR, $4
+
+DATA constant3f<>+0(SB)/4, $0x0000003f
+GLOBL constant3f<>(SB), RODATA|NOPTR, $4
+
+// func cellsAVX512(cells *uint8, exponent *uint8, move *uint8, trend *uint8, columns *uint8, scoring *uint8, stayed uint8, moved uint8, floor uint8)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VBMI
+TEXT ·cellsAVX512(SB), NOSPLIT, $0-51
+	MOVQ         cells+0(FP), AX
+	MOVQ         exponent+8(FP), CX
+	MOVQ         move+16(FP), DX
+	MOVQ         trend+24(FP), BX
+	MOVQ         columns+32(FP), SI
+	MOVQ         scoring+40(FP), DI
+	VMOVDQU8     (DI), Z0
+	VMOVDQU8     64(DI), Z1
+	VMOVDQU8     128(DI), Z2
+	VMOVDQU8     192(DI), Z3
+	VMOVDQU8     256(DI), Z4
+	VMOVDQU8     320(DI), Z5
+	VMOVDQU8     384(DI), Z6
+	VMOVDQU8     448(DI), Z7
+	VMOVDQU8     512(DI), Z8
+	VMOVDQU8     576(DI), Z9
+	MOVBLZX      stayed+48(FP), DI
+	VPBROADCASTB DI, Z10
+	MOVBLZX      moved+49(FP), DI
+	VPBROADCASTB DI, Z11
+	MOVBLZX      floor+50(FP), DI
+	VPBROADCASTB DI, Z12
+	MOVQ         $0xffffffff00000000, DI
+	KMOVQ        DI, K1
+	VMOVDQU8     Z11, K1, Z10
+	VPADDB       Z10, Z0, Z0
+	MOVL         $0x1f1f1f1f, DI
+	VPBROADCASTD DI, Z10
+	MOVL         $0x3f3f3f3f, DI
+	VPBROADCASTD DI, Z11
+	VMOVDQU8     (CX), Z13
+	VPERMB       Z0, Z13, Z15
+	VMOVDQU8     (DX), Z13
+	VPANDD       Z11, Z13, Z13
+	VMOVDQU8     (BX), Z14
+	VPERMB       Z1, Z13, Z16
+	VPADDUSB     Z16, Z15, Z15
+	VPERMB       Z2, Z14, Z16
+	VPADDUSB     Z16, Z15, Z15
+	VPADDUSB     (SI), Z15, Z15
+	VPSUBUSB     Z12, Z15, Z15
+	VPMINUB      Z10, Z15, Z15
+	VPERMB       Z3, Z13, Z13
+	VPERMB       Z4, Z14, Z16
+	VPADDB       Z16, Z13, Z13
+	VPERMB       Z5, Z13, Z13
+	VPORD        Z13, Z15, Z15
+	VMOVDQA32    Z15, Z13
+	VPERMI2B     Z7, Z6, Z13
+	VMOVDQA32    Z15, Z14
+	VPERMI2B     Z9, Z8, Z14
+	VPMOVB2M     Z15, K1
+	VMOVDQU8     Z14, K1, Z13
+	VMOVDQU8     Z13, (AX)
+	VMOVDQU8     64(CX), Z13
+	VPERMB       Z0, Z13, Z13
+	VMOVDQU8     64(DX), Z0
+	VPANDD       Z11, Z0, Z0
+	VMOVDQU8     64(BX), Z11
+	VPERMB       Z1, Z0, Z1
+	VPADDUSB     Z1, Z13, Z13
+	VPERMB       Z2, Z11, Z1
+	VPADDUSB     Z1, Z13, Z13
+	VPADDUSB     64(SI), Z13, Z13
+	VPSUBUSB     Z12, Z13, Z13
+	VPMINUB      Z10, Z13, Z13
+	VPERMB       Z3, Z0, Z0
+	VPERMB       Z4, Z11, Z1
+	VPADDB       Z1, Z0, Z0
+	VPERMB       Z5, Z0, Z0
+	VPORD        Z0, Z13, Z13
+	VMOVDQA32    Z13, Z0
+	VPERMI2B     Z7, Z6, Z0
+	VMOVDQA32    Z13, Z1
+	VPERMI2B     Z9, Z8, Z1
+	VPMOVB2M     Z13, K1
+	VMOVDQU8     Z1, K1, Z0
+	VMOVDQU8     Z0, 64(AX)
+	VZEROUPPER
+	RET
+
+// func symbolsAVX512(syms *uint8, classes *uint8, entries *uint32, coded *byte, x *[32]uint32, rounds int, avail int) (left int, rest int)
+// Requires: AVX, AVX512F, POPCNT
+TEXT ·symbolsAVX512(SB), NOSPLIT, $0-72
+	MOVQ         syms+0(FP), AX
+	MOVQ         classes+8(FP), CX
+	MOVQ         entries+16(FP), DX
+	MOVQ         coded+24(FP), BX
+	MOVQ         x+32(FP), SI
+	MOVQ         rounds+40(FP), DI
+	MOVQ         avail+48(FP), R8
+	ADDQ         BX, R8
+	LEAQ         -64(R8), R9
+	MOVL         $0x00000fff, R10
+	VPBROADCASTD R10, Z0
+	MOVL         $0x00001fff, R10
+	VPBROADCASTD R10, Z1
+	MOVL         $0x00010000, R10
+	VPBROADCASTD R10, Z2
+	VMOVDQU32    (SI), Z3
+	VMOVDQU32    64(SI), Z4
+
+loop:
+	CMPQ        BX, R9
+	JA          done
+	VPMOVZXBD   (CX), Z7
+	VPSLLD      $0x0c, Z7, Z7
+	VPANDD      Z0, Z3, Z5
+	VPORD       Z7, Z5, Z5
+	KXNORW      K1, K1, K1
+	VPXORD      Z6, Z6, Z6
+	VPGATHERDD  (DX)(Z5*4), K1, Z6
+	VPSRLD      $0x0c, Z3, Z3
+	VPANDD      Z1, Z6, Z5
+	VPMULLD     Z5, Z3, Z3
+	VPSRLD      $0x0d, Z6, Z5
+	VPANDD      Z0, Z5, Z5
+	VPADDD      Z5, Z3, Z3
+	VPSRLD      $0x19, Z6, Z6
+	VPMOVDB     Z6, (AX)
+	VPCMPUD     $0x01, Z2, Z3, K2
+	VPMOVZXWD   (BX), Z5
+	VPEXPANDD.Z Z5, K2, Z5
+	VPSLLD      $0x10, Z3, K2, Z3
+	VPORD       Z5, Z3, Z3
+	KMOVW       K2, R10
+	POPCNTL     R10, R10
+	LEAQ        (BX)(R10*2), BX
+	VPMOVZXBD   16(CX), Z7
+	VPSLLD      $0x0c, Z7, Z7
+	VPANDD      Z0, Z4, Z5
+	VPORD       Z7, Z5, Z5
+	KXNORW      K3, K3, K3
+	VPXORD      Z8, Z8, Z8
+	VPGATHERDD  (DX)(Z5*4), K3, Z8
+	VPSRLD      $0x0c, Z4, Z4
+	VPANDD      Z1, Z8, Z5
+	VPMULLD     Z5, Z4, Z4
+	VPSRLD      $0x0d, Z8, Z5
+	VPANDD      Z0, Z5, Z5
+	VPADDD      Z5, Z4, Z4
+	VPSRLD      $0x19, Z8, Z8
+	VPMOVDB     Z8, 16(AX)
+	VPCMPUD     $0x01, Z2, Z4, K2
+	VPMOVZXWD   (BX), Z5
+	VPEXPANDD.Z Z5, K2, Z5
+	VPSLLD      $0x10, Z4, K2, Z4
+	VPORD       Z5, Z4, Z4
+	KMOVW       K2, R10
+	POPCNTL     R10, R10
+	LEAQ        (BX)(R10*2), BX
+	ADDQ        $0x20, AX
+	ADDQ        $0x20, CX
+	DECQ        DI
+	JNE         loop
+
+done:
+	VMOVDQU32 Z3, (SI)
+	VMOVDQU32 Z4, 64(SI)
+	SUBQ      BX, R8
+	MOVQ      DI, left+56(FP)
+	MOVQ      R8, rest+64(FP)
+	VZEROUPPER
+	RET
+
+// func symbolsAMD64(syms *uint8, classes *uint8, entries *uint32, coded *byte, x *[32]uint32, rounds int, avail int) (left int, rest int)
 // Requires: CMOV
 TEXT ·symbolsAMD64(SB), NOSPLIT, $0-72
 	MOVQ syms+0(FP), AX
@@ -225,7 +815,7 @@ TEXT ·symbolsAMD64(SB), NOSPLIT, $0-72
 	MOVQ rounds+40(FP), DI
 	MOVQ avail+48(FP), R8
 	ADDQ BX, R8
-	LEAQ -16(R8), R9
+	LEAQ -64(R8), R9
 
 loop:
 	CMPQ    BX, R9
@@ -446,8 +1036,656 @@ loop:
 	ADDQ    R11, R11
 	SUBQ    R11, BX
 	MOVL    R10, 28(SI)
-	ADDQ    $0x08, AX
-	ADDQ    $0x08, CX
+	MOVL    32(SI), R10
+	MOVBLZX 8(CX), R12
+	SHLL    $0x0c, R12
+	MOVL    R10, R11
+	ANDL    $0x00000fff, R11
+	ORL     R12, R11
+	MOVL    (DX)(R11*4), R11
+	SHRL    $0x0c, R10
+	MOVL    R11, R12
+	ANDL    $0x00001fff, R12
+	IMULL   R12, R10
+	MOVL    R11, R12
+	SHRL    $0x19, R11
+	MOVB    R11, 8(AX)
+	SHRL    $0x0d, R12
+	ANDL    $0x00000fff, R12
+	ADDL    R12, R10
+	MOVWLZX (BX), R12
+	MOVL    R10, R11
+	SHLL    $0x10, R11
+	ORL     R12, R11
+	CMPL    R10, $0x00010000
+	CMOVLCS R11, R10
+	SBBQ    R11, R11
+	ADDQ    R11, R11
+	SUBQ    R11, BX
+	MOVL    R10, 32(SI)
+	MOVL    36(SI), R10
+	MOVBLZX 9(CX), R12
+	SHLL    $0x0c, R12
+	MOVL    R10, R11
+	ANDL    $0x00000fff, R11
+	ORL     R12, R11
+	MOVL    (DX)(R11*4), R11
+	SHRL    $0x0c, R10
+	MOVL    R11, R12
+	ANDL    $0x00001fff, R12
+	IMULL   R12, R10
+	MOVL    R11, R12
+	SHRL    $0x19, R11
+	MOVB    R11, 9(AX)
+	SHRL    $0x0d, R12
+	ANDL    $0x00000fff, R12
+	ADDL    R12, R10
+	MOVWLZX (BX), R12
+	MOVL    R10, R11
+	SHLL    $0x10, R11
+	ORL     R12, R11
+	CMPL    R10, $0x00010000
+	CMOVLCS R11, R10
+	SBBQ    R11, R11
+	ADDQ    R11, R11
+	SUBQ    R11, BX
+	MOVL    R10, 36(SI)
+	MOVL    40(SI), R10
+	MOVBLZX 10(CX), R12
+	SHLL    $0x0c, R12
+	MOVL    R10, R11
+	ANDL    $0x00000fff, R11
+	ORL     R12, R11
+	MOVL    (DX)(R11*4), R11
+	SHRL    $0x0c, R10
+	MOVL    R11, R12
+	ANDL    $0x00001fff, R12
+	IMULL   R12, R10
+	MOVL    R11, R12
+	SHRL    $0x19, R11
+	MOVB    R11, 10(AX)
+	SHRL    $0x0d, R12
+	ANDL    $0x00000fff, R12
+	ADDL    R12, R10
+	MOVWLZX (BX), R12
+	MOVL    R10, R11
+	SHLL    $0x10, R11
+	ORL     R12, R11
+	CMPL    R10, $0x00010000
+	CMOVLCS R11, R10
+	SBBQ    R11, R11
+	ADDQ    R11, R11
+	SUBQ    R11, BX
+	MOVL    R10, 40(SI)
+	MOVL    44(SI), R10
+	MOVBLZX 11(CX), R12
+	SHLL    $0x0c, R12
+	MOVL    R10, R11
+	ANDL    $0x00000fff, R11
+	ORL     R12, R11
+	MOVL    (DX)(R11*4), R11
+	SHRL    $0x0c, R10
+	MOVL    R11, R12
+	ANDL    $0x00001fff, R12
+	IMULL   R12, R10
+	MOVL    R11, R12
+	SHRL    $0x19, R11
+	MOVB    R11, 11(AX)
+	SHRL    $0x0d, R12
+	ANDL    $0x00000fff, R12
+	ADDL    R12, R10
+	MOVWLZX (BX), R12
+	MOVL    R10, R11
+	SHLL    $0x10, R11
+	ORL     R12, R11
+	CMPL    R10, $0x00010000
+	CMOVLCS R11, R10
+	SBBQ    R11, R11
+	ADDQ    R11, R11
+	SUBQ    R11, BX
+	MOVL    R10, 44(SI)
+	MOVL    48(SI), R10
+	MOVBLZX 12(CX), R12
+	SHLL    $0x0c, R12
+	MOVL    R10, R11
+	ANDL    $0x00000fff, R11
+	ORL     R12, R11
+	MOVL    (DX)(R11*4), R11
+	SHRL    $0x0c, R10
+	MOVL    R11, R12
+	ANDL    $0x00001fff, R12
+	IMULL   R12, R10
+	MOVL    R11, R12
+	SHRL    $0x19, R11
+	MOVB    R11, 12(AX)
+	SHRL    $0x0d, R12
+	ANDL    $0x00000fff, R12
+	ADDL    R12, R10
+	MOVWLZX (BX), R12
+	MOVL    R10, R11
+	SHLL    $0x10, R11
+	ORL     R12, R11
+	CMPL    R10, $0x00010000
+	CMOVLCS R11, R10
+	SBBQ    R11, R11
+	ADDQ    R11, R11
+	SUBQ    R11, BX
+	MOVL    R10, 48(SI)
+	MOVL    52(SI), R10
+	MOVBLZX 13(CX), R12
+	SHLL    $0x0c, R12
+	MOVL    R10, R11
+	ANDL    $0x00000fff, R11
+	ORL     R12, R11
+	MOVL    (DX)(R11*4), R11
+	SHRL    $0x0c, R10
+	MOVL    R11, R12
+	ANDL    $0x00001fff, R12
+	IMULL   R12, R10
+	MOVL    R11, R12
+	SHRL    $0x19, R11
+	MOVB    R11, 13(AX)
+	SHRL    $0x0d, R12
+	ANDL    $0x00000fff, R12
+	ADDL    R12, R10
+	MOVWLZX (BX), R12
+	MOVL    R10, R11
+	SHLL    $0x10, R11
+	ORL     R12, R11
+	CMPL    R10, $0x00010000
+	CMOVLCS R11, R10
+	SBBQ    R11, R11
+	ADDQ    R11, R11
+	SUBQ    R11, BX
+	MOVL    R10, 52(SI)
+	MOVL    56(SI), R10
+	MOVBLZX 14(CX), R12
+	SHLL    $0x0c, R12
+	MOVL    R10, R11
+	ANDL    $0x00000fff, R11
+	ORL     R12, R11
+	MOVL    (DX)(R11*4), R11
+	SHRL    $0x0c, R10
+	MOVL    R11, R12
+	ANDL    $0x00001fff, R12
+	IMULL   R12, R10
+	MOVL    R11, R12
+	SHRL    $0x19, R11
+	MOVB    R11, 14(AX)
+	SHRL    $0x0d, R12
+	ANDL    $0x00000fff, R12
+	ADDL    R12, R10
+	MOVWLZX (BX), R12
+	MOVL    R10, R11
+	SHLL    $0x10, R11
+	ORL     R12, R11
+	CMPL    R10, $0x00010000
+	CMOVLCS R11, R10
+	SBBQ    R11, R11
+	ADDQ    R11, R11
+	SUBQ    R11, BX
+	MOVL    R10, 56(SI)
+	MOVL    60(SI), R10
+	MOVBLZX 15(CX), R12
+	SHLL    $0x0c, R12
+	MOVL    R10, R11
+	ANDL    $0x00000fff, R11
+	ORL     R12, R11
+	MOVL    (DX)(R11*4), R11
+	SHRL    $0x0c, R10
+	MOVL    R11, R12
+	ANDL    $0x00001fff, R12
+	IMULL   R12, R10
+	MOVL    R11, R12
+	SHRL    $0x19, R11
+	MOVB    R11, 15(AX)
+	SHRL    $0x0d, R12
+	ANDL    $0x00000fff, R12
+	ADDL    R12, R10
+	MOVWLZX (BX), R12
+	MOVL    R10, R11
+	SHLL    $0x10, R11
+	ORL     R12, R11
+	CMPL    R10, $0x00010000
+	CMOVLCS R11, R10
+	SBBQ    R11, R11
+	ADDQ    R11, R11
+	SUBQ    R11, BX
+	MOVL    R10, 60(SI)
+	MOVL    64(SI), R10
+	MOVBLZX 16(CX), R12
+	SHLL    $0x0c, R12
+	MOVL    R10, R11
+	ANDL    $0x00000fff, R11
+	ORL     R12, R11
+	MOVL    (DX)(R11*4), R11
+	SHRL    $0x0c, R10
+	MOVL    R11, R12
+	ANDL    $0x00001fff, R12
+	IMULL   R12, R10
+	MOVL    R11, R12
+	SHRL    $0x19, R11
+	MOVB    R11, 16(AX)
+	SHRL    $0x0d, R12
+	ANDL    $0x00000fff, R12
+	ADDL    R12, R10
+	MOVWLZX (BX), R12
+	MOVL    R10, R11
+	SHLL    $0x10, R11
+	ORL     R12, R11
+	CMPL    R10, $0x00010000
+	CMOVLCS R11, R10
+	SBBQ    R11, R11
+	ADDQ    R11, R11
+	SUBQ    R11, BX
+	MOVL    R10, 64(SI)
+	MOVL    68(SI), R10
+	MOVBLZX 17(CX), R12
+	SHLL    $0x0c, R12
+	MOVL    R10, R11
+	ANDL    $0x00000fff, R11
+	ORL     R12, R11
+	MOVL    (DX)(R11*4), R11
+	SHRL    $0x0c, R10
+	MOVL    R11, R12
+	ANDL    $0x00001fff, R12
+	IMULL   R12, R10
+	MOVL    R11, R12
+	SHRL    $0x19, R11
+	MOVB    R11, 17(AX)
+	SHRL    $0x0d, R12
+	ANDL    $0x00000fff, R12
+	ADDL    R12, R10
+	MOVWLZX (BX), R12
+	MOVL    R10, R11
+	SHLL    $0x10, R11
+	ORL     R12, R11
+	CMPL    R10, $0x00010000
+	CMOVLCS R11, R10
+	SBBQ    R11, R11
+	ADDQ    R11, R11
+	SUBQ    R11, BX
+	MOVL    R10, 68(SI)
+	MOVL    72(SI), R10
+	MOVBLZX 18(CX), R12
+	SHLL    $0x0c, R12
+	MOVL    R10, R11
+	ANDL    $0x00000fff, R11
+	ORL     R12, R11
+	MOVL    (DX)(R11*4), R11
+	SHRL    $0x0c, R10
+	MOVL    R11, R12
+	ANDL    $0x00001fff, R12
+	IMULL   R12, R10
+	MOVL    R11, R12
+	SHRL    $0x19, R11
+	MOVB    R11, 18(AX)
+	SHRL    $0x0d, R12
+	ANDL    $0x00000fff, R12
+	ADDL    R12, R10
+	MOVWLZX (BX), R12
+	MOVL    R10, R11
+	SHLL    $0x10, R11
+	ORL     R12, R11
+	CMPL    R10, $0x00010000
+	CMOVLCS R11, R10
+	SBBQ    R11, R11
+	ADDQ    R11, R11
+	SUBQ    R11, BX
+	MOVL    R10, 72(SI)
+	MOVL    76(SI), R10
+	MOVBLZX 19(CX), R12
+	SHLL    $0x0c, R12
+	MOVL    R10, R11
+	ANDL    $0x00000fff, R11
+	ORL     R12, R11
+	MOVL    (DX)(R11*4), R11
+	SHRL    $0x0c, R10
+	MOVL    R11, R12
+	ANDL    $0x00001fff, R12
+	IMULL   R12, R10
+	MOVL    R11, R12
+	SHRL    $0x19, R11
+	MOVB    R11, 19(AX)
+	SHRL    $0x0d, R12
+	ANDL    $0x00000fff, R12
+	ADDL    R12, R10
+	MOVWLZX (BX), R12
+	MOVL    R10, R11
+	SHLL    $0x10, R11
+	ORL     R12, R11
+	CMPL    R10, $0x00010000
+	CMOVLCS R11, R10
+	SBBQ    R11, R11
+	ADDQ    R11, R11
+	SUBQ    R11, BX
+	MOVL    R10, 76(SI)
+	MOVL    80(SI), R10
+	MOVBLZX 20(CX), R12
+	SHLL    $0x0c, R12
+	MOVL    R10, R11
+	ANDL    $0x00000fff, R11
+	ORL     R12, R11
+	MOVL    (DX)(R11*4), R11
+	SHRL    $0x0c, R10
+	MOVL    R11, R12
+	ANDL    $0x00001fff, R12
+	IMULL   R12, R10
+	MOVL    R11, R12
+	SHRL    $0x19, R11
+	MOVB    R11, 20(AX)
+	SHRL    $0x0d, R12
+	ANDL    $0x00000fff, R12
+	ADDL    R12, R10
+	MOVWLZX (BX), R12
+	MOVL    R10, R11
+	SHLL    $0x10, R11
+	ORL     R12, R11
+	CMPL    R10, $0x00010000
+	CMOVLCS R11, R10
+	SBBQ    R11, R11
+	ADDQ    R11, R11
+	SUBQ    R11, BX
+	MOVL    R10, 80(SI)
+	MOVL    84(SI), R10
+	MOVBLZX 21(CX), R12
+	SHLL    $0x0c, R12
+	MOVL    R10, R11
+	ANDL    $0x00000fff, R11
+	ORL     R12, R11
+	MOVL    (DX)(R11*4), R11
+	SHRL    $0x0c, R10
+	MOVL    R11, R12
+	ANDL    $0x00001fff, R12
+	IMULL   R12, R10
+	MOVL    R11, R12
+	SHRL    $0x19, R11
+	MOVB    R11, 21(AX)
+	SHRL    $0x0d, R12
+	ANDL    $0x00000fff, R12
+	ADDL    R12, R10
+	MOVWLZX (BX), R12
+	MOVL    R10, R11
+	SHLL    $0x10, R11
+	ORL     R12, R11
+	CMPL    R10, $0x00010000
+	CMOVLCS R11, R10
+	SBBQ    R11, R11
+	ADDQ    R11, R11
+	SUBQ    R11, BX
+	MOVL    R10, 84(SI)
+	MOVL    88(SI), R10
+	MOVBLZX 22(CX), R12
+	SHLL    $0x0c, R12
+	MOVL    R10, R11
+	ANDL    $0x00000fff, R11
+	ORL     R12, R11
+	MOVL    (DX)(R11*4), R11
+	SHRL    $0x0c, R10
+	MOVL    R11, R12
+	ANDL    $0x00001fff, R12
+	IMULL   R12, R10
+	MOVL    R11, R12
+	SHRL    $0x19, R11
+	MOVB    R11, 22(AX)
+	SHRL    $0x0d, R12
+	ANDL    $0x00000fff, R12
+	ADDL    R12, R10
+	MOVWLZX (BX), R12
+	MOVL    R10, R11
+	SHLL    $0x10, R11
+	ORL     R12, R11
+	CMPL    R10, $0x00010000
+	CMOVLCS R11, R10
+	SBBQ    R11, R11
+	ADDQ    R11, R11
+	SUBQ    R11, BX
+	MOVL    R10, 88(SI)
+	MOVL    92(SI), R10
+	MOVBLZX 23(CX), R12
+	SHLL    $0x0c, R12
+	MOVL    R10, R11
+	ANDL    $0x00000fff, R11
+	ORL     R12, R11
+	MOVL    (DX)(R11*4), R11
+	SHRL    $0x0c, R10
+	MOVL    R11, R12
+	ANDL    $0x00001fff, R12
+	IMULL   R12, R10
+	MOVL    R11, R12
+	SHRL    $0x19, R11
+	MOVB    R11, 23(AX)
+	SHRL    $0x0d, R12
+	ANDL    $0x00000fff, R12
+	ADDL    R12, R10
+	MOVWLZX (BX), R12
+	MOVL    R10, R11
+	SHLL    $0x10, R11
+	ORL     R12, R11
+	CMPL    R10, $0x00010000
+	CMOVLCS R11, R10
+	SBBQ    R11, R11
+	ADDQ    R11, R11
+	SUBQ    R11, BX
+	MOVL    R10, 92(SI)
+	MOVL    96(SI), R10
+	MOVBLZX 24(CX), R12
+	SHLL    $0x0c, R12
+	MOVL    R10, R11
+	ANDL    $0x00000fff, R11
+	ORL     R12, R11
+	MOVL    (DX)(R11*4), R11
+	SHRL    $0x0c, R10
+	MOVL    R11, R12
+	ANDL    $0x00001fff, R12
+	IMULL   R12, R10
+	MOVL    R11, R12
+	SHRL    $0x19, R11
+	MOVB    R11, 24(AX)
+	SHRL    $0x0d, R12
+	ANDL    $0x00000fff, R12
+	ADDL    R12, R10
+	MOVWLZX (BX), R12
+	MOVL    R10, R11
+	SHLL    $0x10, R11
+	ORL     R12, R11
+	CMPL    R10, $0x00010000
+	CMOVLCS R11, R10
+	SBBQ    R11, R11
+	ADDQ    R11, R11
+	SUBQ    R11, BX
+	MOVL    R10, 96(SI)
+	MOVL    100(SI), R10
+	MOVBLZX 25(CX), R12
+	SHLL    $0x0c, R12
+	MOVL    R10, R11
+	ANDL    $0x00000fff, R11
+	ORL     R12, R11
+	MOVL    (DX)(R11*4), R11
+	SHRL    $0x0c, R10
+	MOVL    R11, R12
+	ANDL    $0x00001fff, R12
+	IMULL   R12, R10
+	MOVL    R11, R12
+	SHRL    $0x19, R11
+	MOVB    R11, 25(AX)
+	SHRL    $0x0d, R12
+	ANDL    $0x00000fff, R12
+	ADDL    R12, R10
+	MOVWLZX (BX), R12
+	MOVL    R10, R11
+	SHLL    $0x10, R11
+	ORL     R12, R11
+	CMPL    R10, $0x00010000
+	CMOVLCS R11, R10
+	SBBQ    R11, R11
+	ADDQ    R11, R11
+	SUBQ    R11, BX
+	MOVL    R10, 100(SI)
+	MOVL    104(SI), R10
+	MOVBLZX 26(CX), R12
+	SHLL    $0x0c, R12
+	MOVL    R10, R11
+	ANDL    $0x00000fff, R11
+	ORL     R12, R11
+	MOVL    (DX)(R11*4), R11
+	SHRL    $0x0c, R10
+	MOVL    R11, R12
+	ANDL    $0x00001fff, R12
+	IMULL   R12, R10
+	MOVL    R11, R12
+	SHRL    $0x19, R11
+	MOVB    R11, 26(AX)
+	SHRL    $0x0d, R12
+	ANDL    $0x00000fff, R12
+	ADDL    R12, R10
+	MOVWLZX (BX), R12
+	MOVL    R10, R11
+	SHLL    $0x10, R11
+	ORL     R12, R11
+	CMPL    R10, $0x00010000
+	CMOVLCS R11, R10
+	SBBQ    R11, R11
+	ADDQ    R11, R11
+	SUBQ    R11, BX
+	MOVL    R10, 104(SI)
+	MOVL    108(SI), R10
+	MOVBLZX 27(CX), R12
+	SHLL    $0x0c, R12
+	MOVL    R10, R11
+	ANDL    $0x00000fff, R11
+	ORL     R12, R11
+	MOVL    (DX)(R11*4), R11
+	SHRL    $0x0c, R10
+	MOVL    R11, R12
+	ANDL    $0x00001fff, R12
+	IMULL   R12, R10
+	MOVL    R11, R12
+	SHRL    $0x19, R11
+	MOVB    R11, 27(AX)
+	SHRL    $0x0d, R12
+	ANDL    $0x00000fff, R12
+	ADDL    R12, R10
+	MOVWLZX (BX), R12
+	MOVL    R10, R11
+	SHLL    $0x10, R11
+	ORL     R12, R11
+	CMPL    R10, $0x00010000
+	CMOVLCS R11, R10
+	SBBQ    R11, R11
+	ADDQ    R11, R11
+	SUBQ    R11, BX
+	MOVL    R10, 108(SI)
+	MOVL    112(SI), R10
+	MOVBLZX 28(CX), R12
+	SHLL    $0x0c, R12
+	MOVL    R10, R11
+	ANDL    $0x00000fff, R11
+	ORL     R12, R11
+	MOVL    (DX)(R11*4), R11
+	SHRL    $0x0c, R10
+	MOVL    R11, R12
+	ANDL    $0x00001fff, R12
+	IMULL   R12, R10
+	MOVL    R11, R12
+	SHRL    $0x19, R11
+	MOVB    R11, 28(AX)
+	SHRL    $0x0d, R12
+	ANDL    $0x00000fff, R12
+	ADDL    R12, R10
+	MOVWLZX (BX), R12
+	MOVL    R10, R11
+	SHLL    $0x10, R11
+	ORL     R12, R11
+	CMPL    R10, $0x00010000
+	CMOVLCS R11, R10
+	SBBQ    R11, R11
+	ADDQ    R11, R11
+	SUBQ    R11, BX
+	MOVL    R10, 112(SI)
+	MOVL    116(SI), R10
+	MOVBLZX 29(CX), R12
+	SHLL    $0x0c, R12
+	MOVL    R10, R11
+	ANDL    $0x00000fff, R11
+	ORL     R12, R11
+	MOVL    (DX)(R11*4), R11
+	SHRL    $0x0c, R10
+	MOVL    R11, R12
+	ANDL    $0x00001fff, R12
+	IMULL   R12, R10
+	MOVL    R11, R12
+	SHRL    $0x19, R11
+	MOVB    R11, 29(AX)
+	SHRL    $0x0d, R12
+	ANDL    $0x00000fff, R12
+	ADDL    R12, R10
+	MOVWLZX (BX), R12
+	MOVL    R10, R11
+	SHLL    $0x10, R11
+	ORL     R12, R11
+	CMPL    R10, $0x00010000
+	CMOVLCS R11, R10
+	SBBQ    R11, R11
+	ADDQ    R11, R11
+	SUBQ    R11, BX
+	MOVL    R10, 116(SI)
+	MOVL    120(SI), R10
+	MOVBLZX 30(CX), R12
+	SHLL    $0x0c, R12
+	MOVL    R10, R11
+	ANDL    $0x00000fff, R11
+	ORL     R12, R11
+	MOVL    (DX)(R11*4), R11
+	SHRL    $0x0c, R10
+	MOVL    R11, R12
+	ANDL    $0x00001fff, R12
+	IMULL   R12, R10
+	MOVL    R11, R12
+	SHRL    $0x19, R11
+	MOVB    R11, 30(AX)
+	SHRL    $0x0d, R12
+	ANDL    $0x00000fff, R12
+	ADDL    R12, R10
+	MOVWLZX (BX), R12
+	MOVL    R10, R11
+	SHLL    $0x10, R11
+	ORL     R12, R11
+	CMPL    R10, $0x00010000
+	CMOVLCS R11, R10
+	SBBQ    R11, R11
+	ADDQ    R11, R11
+	SUBQ    R11, BX
+	MOVL    R10, 120(SI)
+	MOVL    124(SI), R10
+	MOVBLZX 31(CX), R12
+	SHLL    $0x0c, R12
+	MOVL    R10, R11
+	ANDL    $0x00000fff, R11
+	ORL     R12, R11
+	MOVL    (DX)(R11*4), R11
+	SHRL    $0x0c, R10
+	MOVL    R11, R12
+	ANDL    $0x00001fff, R12
+	IMULL   R12, R10
+	MOVL    R11, R12
+	SHRL    $0x19, R11
+	MOVB    R11, 31(AX)
+	SHRL    $0x0d, R12
+	ANDL    $0x00000fff, R12
+	ADDL    R12, R10
+	MOVWLZX (BX), R12
+	MOVL    R10, R11
+	SHLL    $0x10, R11
+	ORL     R12, R11
+	CMPL    R10, $0x00010000
+	CMOVLCS R11, R10
+	SBBQ    R11, R11
+	ADDQ    R11, R11
+	SUBQ    R11, BX
+	MOVL    R10, 124(SI)
+	ADDQ    $0x20, AX
+	ADDQ    $0x20, CX
 	DECQ    DI
 	JNE     loop
 

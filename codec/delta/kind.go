@@ -12,22 +12,22 @@ type ordinal interface{ uint16 | uint32 }
 
 // A float is a layout of floating-point numbers that residuals are coded for.
 type float struct {
+	dtype    codec.DType
 	width    uint // bits
 	mantissa uint // bits
-	coarse   uint // bits of a step that its activity does not count
+	fraction uint // bits of a unit of the lowest exponent that activity does not count
+	moves    int  // how many movements elements can make
 	direct   uint // zigzagged residuals below 1<<direct have a symbol each
 	parts    uint // above, each octave has 1<<parts symbols
 	syms     int
+	lowest   int // that the encoder takes for the first exponent
 }
 
 var floats = [...]float{
-	codec.BF16: {width: 16, mantissa: 7, direct: 4, parts: 1, syms: 16 + 2*12},
-	codec.F16:  {width: 16, mantissa: 10, direct: 4, parts: 1, syms: 16 + 2*12},
-	codec.F32:  {width: 32, mantissa: 23, coarse: 8, direct: 4, parts: 2, syms: 16 + 4*28},
+	codec.BF16: {dtype: codec.BF16, width: 16, mantissa: 7, fraction: 12, moves: 48, direct: 4, parts: 1, syms: 16 + 2*12, lowest: minFirst},
+	codec.F16:  {dtype: codec.F16, width: 16, mantissa: 10, moves: 48, direct: 4, parts: 1, syms: 16 + 2*12, lowest: 113},
+	codec.F32:  {dtype: codec.F32, width: 32, mantissa: 23, fraction: 20, moves: 64, direct: 4, parts: 2, syms: 16 + 4*28, lowest: minFirst},
 }
-
-// movements returns how many movements elements can make.
-func (l *float) movements() int { return 2*int(l.width) + 2 }
 
 // isFloat reports whether residuals are coded for d.
 func isFloat(d codec.DType) bool { return int(d) < len(floats) && floats[d].syms != 0 }

@@ -2,17 +2,13 @@ package delta
 
 import (
 	"encoding/binary"
+	"math"
 
 	"github.com/mithrilfs/mithrilfs/codec"
 )
 
-// ordinals sets dst to the ordinals of src, elements of type from, rounded to
-// type to, whose width is T's.
-func ordinals[T ordinal](dst []T, src []byte, from, to codec.DType) {
-	if from != to {
-		castOrdinals(dst, src, from, to)
-		return
-	}
+// ordinals sets dst to the ordinals of src, elements of T's width.
+func ordinals[T ordinal](dst []T, src []byte) {
 	switch dst := any(dst).(type) {
 	case []uint16:
 		src = src[:2*len(dst)]
@@ -21,22 +17,30 @@ func ordinals[T ordinal](dst []T, src []byte, from, to codec.DType) {
 		}
 	case []uint32:
 		src = src[:4*len(dst)]
-		for i := range dst {
+		for i := orderVector(dst, src); i < len(dst); i++ {
 			dst[i] = order(binary.LittleEndian.Uint32(src[4*i:]))
 		}
 	}
 }
 
-func castOrdinals[T ordinal](dst []T, src []byte, from, to codec.DType) {
-	w := from.Size()
-	for i := range dst {
-		var u uint32
-		if w == 2 {
-			u = uint32(binary.LittleEndian.Uint16(src[2*i:]))
-		} else {
-			u = binary.LittleEndian.Uint32(src[4*i:])
+// values sets dst to the values of src, elements of type d.
+func values(dst []float32, src []byte, d codec.DType) {
+	switch d {
+	case codec.BF16:
+		src = src[:2*len(dst)]
+		for i := range dst {
+			dst[i] = math.Float32frombits(uint32(binary.LittleEndian.Uint16(src[2*i:])) << 16)
 		}
-		dst[i] = order(T(fromFloat32(float32Of(u, from), to)))
+	case codec.F16:
+		src = src[:2*len(dst)]
+		for i := range dst {
+			dst[i] = math.Float32frombits(float32OfHalf(uint32(binary.LittleEndian.Uint16(src[2*i:]))))
+		}
+	case codec.F32:
+		src = src[:4*len(dst)]
+		for i := range dst {
+			dst[i] = math.Float32frombits(binary.LittleEndian.Uint32(src[4*i:]))
+		}
 	}
 }
 
@@ -58,15 +62,6 @@ func unorder[T ordinal](o T) T {
 	return ^o
 }
 
-// magnitude returns the bits, but for the sign, of the element with ordinal o.
-func magnitude[T ordinal](o T) T {
-	top := ^(^T(0) >> 1)
-	if o&top != 0 {
-		return o &^ top
-	}
-	return ^o &^ top
-}
-
 // store writes the elements with these ordinals to dst.
 func store[T ordinal](dst []byte, ords []T) {
 	switch ords := any(ords).(type) {
@@ -77,8 +72,8 @@ func store[T ordinal](dst []byte, ords []T) {
 		}
 	case []uint32:
 		dst = dst[:4*len(ords)]
-		for i, o := range ords {
-			binary.LittleEndian.PutUint32(dst[4*i:], unorder(o))
+		for i := unorderVector(dst, ords); i < len(ords); i++ {
+			binary.LittleEndian.PutUint32(dst[4*i:], unorder(ords[i]))
 		}
 	}
 }

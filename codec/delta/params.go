@@ -1,6 +1,9 @@
 package delta
 
-import "slices"
+import (
+	"math"
+	"slices"
+)
 
 // Sizes of what a frame describes.
 const (
@@ -8,7 +11,7 @@ const (
 	exponents  = 32
 	activities = 24
 	columns    = 24
-	movements  = 66 // of steps, see [movement]
+	movements  = 64 // of steps, see [movement]
 	trends     = 16
 	levels     = 32
 	maxCells   = levels * 8
@@ -16,6 +19,9 @@ const (
 	maxScore   = 63  // on a curve
 	maxFloor   = 224 // so that sums of scores can saturate at 255
 
+	minFirst  = 24 // of first exponents, so that units and their inverses are normal numbers
+	maxFirst  = 224
+	gainUnit  = 32
 	maxStride = 1 << 16
 	noLevels  = 3 // says that the levels of all blocks are 0
 )
@@ -45,10 +51,11 @@ type params struct {
 	explicits []uint8 // levels of activity of the blocks, if there is one base
 }
 
-// movement returns what stands for the size of a step: twice the number of its
-// bits, plus the second highest of them. It is at most 65.
-func movement(size uint64, length int) int {
-	return 2*length + int(size<<2>>length&1)
+// movement returns what stands for the size of a step, not 0, in units of its
+// element: twice the exponent of its highest bit, plus 2 and the bit below. It is 1
+// for less than a unit, and less than moves.
+func movement(units float32, moves int) uint8 {
+	return uint8(min(max(int(math.Float32bits(units)>>22)-2*127+2, 1), moves-1))
 }
 
 // A grouping says how movements and trends divide the elements into groups.
@@ -72,32 +79,33 @@ func (g grouping) coarse(group int) int {
 	return min(group, 1)
 }
 
+// moveKind returns what groups know of a movement: 0 to 5.
+func moveKind(movement int) int {
+	if movement < 4 {
+		return min(movement, 1) // less than 2 units
+	}
+	return min(movement-2, 5) // less than 3, 4, 6 units, or more
+}
+
 // group returns the group of a movement and a trend.
 func (g grouping) group(movement, trend int) int {
-	switch g {
-	case together:
-		return 0
-	case byMove:
-		return min(movement/2, 1)
-	case byStep:
-		// Steps of 0, 1, 2, 3, 4 and 5, and all above.
-		switch {
-		case movement < 4:
-			return movement / 2
-		default:
-			return min(movement-2, 5)
-		}
-	}
+	k := moveKind(movement)
 	switch {
-	case movement < 2 && trend == noTrend: // 0
+	case g == together:
 		return 0
-	case movement < 2:
+	case g == byMove:
+		return min(k, 1)
+	case g == byStep:
+		return k
+	case k == 0 && trend == noTrend:
+		return 0
+	case k == 0:
 		return 1
-	case movement < 4: // 1
+	case k == 1:
 		return 3 + min(max(trend-noTrend, -1), 1)
-	case movement < 6 && trend <= noTrend: // 2 and 3
+	case k < 4 && trend <= noTrend:
 		return 5
-	case movement < 6:
+	case k < 4:
 		return 6
 	}
 	return 7
@@ -119,7 +127,7 @@ func (p *params) write(w *bitWriter, blocks int, l *float) {
 			writeGains(w, p.gain2[:])
 			writeCurve(w, p.trend[:])
 		}
-		writeCurve(w, p.movement[:l.movements()])
+		writeCurve(w, p.movement[:l.moves])
 		w.number(uint64(p.stride), 0)
 		if p.stride > 0 {
 			w.bits(uint64(p.firstColumn), 8)
@@ -143,7 +151,7 @@ func (p *params) read(r *bitReader, bases, blocks int, l *float) string {
 	p.firstExponent = int(r.bits(8))
 	p.firstActivity = int(r.bits(8))
 	p.floor = int(r.bits(8))
-	ok := p.floor <= maxFloor && readCurve(r, p.exponent[:exponents*min(bases, 2)]) && readCurve(r, p.activity[:activities*min(bases, 2)])
+	ok := p.floor <= maxFloor && p.firstExponent >= minFirst && p.firstExponent <= maxFirst && readCurve(r, p.exponent[:exponents*min(bases, 2)]) && readCurve(r, p.activity[:activities*min(bases, 2)])
 	if p.bases == 1 {
 		if p.explicits = readLevels(r, p.explicits, blocks); p.explicits == nil {
 			return "bad levels of activity"
@@ -153,7 +161,7 @@ func (p *params) read(r *bitReader, bases, blocks int, l *float) string {
 		if p.bases > 2 {
 			ok = ok && readGains(r, p.gain2[:]) && readCurve(r, p.trend[:])
 		}
-		ok = ok && readCurve(r, p.movement[:l.movements()])
+		ok = ok && readCurve(r, p.movement[:l.moves])
 		stride := r.number(0)
 		if stride > maxStride {
 			return "bad stride"

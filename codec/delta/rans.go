@@ -12,7 +12,7 @@ const (
 	freqBits = 12
 	freqSum  = 1 << freqBits
 	stateLow = 1 << 16
-	states   = 8
+	states   = 32
 )
 
 // An entry tells what a decoder does in one slot: frequency, slot less the

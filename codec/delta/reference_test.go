@@ -3,6 +3,7 @@ package delta
 import (
 	"encoding/binary"
 	"errors"
+	"math"
 	"math/bits"
 
 	"github.com/cespare/xxhash/v2"
@@ -56,6 +57,7 @@ func referenceSigned(z uint64) int {
 type referenceDecoder struct {
 	dtype                             codec.DType
 	width, mantissa, parts            int
+	moves, fraction                   int
 	n, grouping                       int
 	firstE, firstA, firstC, floor     int
 	exponents, activities, movements  []int
@@ -64,7 +66,7 @@ type referenceDecoder struct {
 	stride                            int
 	class                             [8][32]int
 	freq                              [][]int
-	base                              [3][]int64 // ordinals
+	base                              [3][]uint32 // bits
 }
 
 // referenceDecode returns the logical bytes of frame.
@@ -151,14 +153,14 @@ func referenceElement(o int64, width int) uint64 {
 func (d *referenceDecoder) residual(rest []byte, bases []Elements) []byte {
 	n, k := binary.Uvarint(rest)
 	rest = rest[k:]
-	d.n, d.width, d.parts = int(n), 16, 1
+	d.n, d.width, d.parts, d.moves = int(n), 16, 1, 48
 	switch d.dtype {
 	case codec.BF16:
-		d.mantissa = 7
+		d.mantissa, d.fraction = 7, 12
 	case codec.F16:
 		d.mantissa = 10
 	default:
-		d.mantissa, d.width, d.parts = 23, 32, 2
+		d.mantissa, d.fraction, d.width, d.parts, d.moves = 23, 20, 32, 2, 64
 	}
 	d.setBases(bases)
 	r := &referenceBits{in: rest}
@@ -176,13 +178,11 @@ func (d *referenceDecoder) setBases(bases []Elements) {
 			raw = make([]byte, d.n*d.width/8)
 			castElements(raw, d.dtype, b)
 		}
-		d.base[i] = make([]int64, d.n)
+		d.base[i] = make([]uint32, d.n)
 		for k := range d.n {
-			var u uint64
 			for p := range d.width / 8 {
-				u |= uint64(raw[k*d.width/8+p]) << (8 * p)
+				d.base[i][k] |= uint32(raw[k*d.width/8+p]) << (8 * p)
 			}
-			d.base[i][k] = referenceOrdinal(u, d.width)
 		}
 	}
 	for i := len(bases); i < 3; i++ {
@@ -196,7 +196,7 @@ func (d *referenceDecoder) parameters(r *referenceBits, bases int) {
 	halves := min(bases, 2)
 	d.exponents, d.activities = r.differences(32*halves, 0), r.differences(24*halves, 0)
 	d.gains, d.lastGains = make([]int, 32), make([]int, 32)
-	d.trends, d.movements, d.columns = make([]int, 16), make([]int, 66), make([]int, 24)
+	d.trends, d.movements, d.columns = make([]int, 16), make([]int, 64), make([]int, 24)
 	if bases == 1 {
 		k := int(r.u(2))
 		d.explicit = make([]int, (d.n+127)/128)
@@ -208,7 +208,7 @@ func (d *referenceDecoder) parameters(r *referenceBits, bases int) {
 		if bases == 3 {
 			d.lastGains, d.trends = r.differences(32, 1), r.differences(16, 0)
 		}
-		d.movements = r.differences(2*d.width+2, 0)
+		d.movements = r.differences(d.moves, 0)
 		if d.stride = r.g(0); d.stride > 0 {
 			d.firstC = int(r.u(8))
 			d.columns = r.differences(24, 0)
@@ -290,40 +290,63 @@ func referenceQuarters(v uint64) int {
 
 // A referenceFeature is what section 3 says of an element.
 type referenceFeature struct {
-	e, m, t int
-	d       int64
-	down    bool
-	guess   int64
-	counts  uint64
+	e, m, t     int
+	down, moved bool
+	guess       int64 // an ordinal
+	counts      uint64
 }
 
-func (d *referenceDecoder) feature(i, bases int) (f referenceFeature) {
-	b, p, q := d.base[0][i], d.base[1][i], d.base[2][i]
-	magnitude := referenceElement(b, d.width) &^ (1 << (d.width - 1))
-	f.e = referenceClamp(int(magnitude>>d.mantissa)-d.firstE, 0, 31)
-	step, last := b-p, p-q
+// value returns the number that an element stands for.
+func (d *referenceDecoder) value(u uint32) float32 {
+	return math.Float32frombits(float32Of(u, d.dtype))
+}
+
+// exponent returns e(v).
+func (d *referenceDecoder) exponent(v float32) int {
+	return referenceClamp(int(math.Float32bits(v)>>23&0xff)-d.firstE, 0, 31)
+}
+
+// inUnits returns v in units of elements of exponent e.
+func (d *referenceDecoder) inUnits(v float32, e int) float32 {
+	return float32(math.Ldexp(float64(v), 127+d.mantissa-d.firstE-e))
+}
+
+func referenceDifference(a, b float32) float32 {
+	if r := a - b; !math.IsInf(float64(r), 0) && r == r {
+		return r
+	}
+	return 0
+}
+
+func (d *referenceDecoder) feature(i int) (f referenceFeature) {
+	b, p, q := d.value(d.base[0][i]), d.value(d.base[1][i]), d.value(d.base[2][i])
+	step, last := referenceDifference(b, p), referenceDifference(p, q)
 	if step < 0 || step == 0 && last < 0 {
 		f.down, step, last = true, -step, -last
 	}
-	f.d = step
-	length := bits.Len64(uint64(step))
-	f.m = 2 * length
-	if length >= 2 {
-		f.m += int(step >> (length - 2) & 1)
+	f.moved = step > 0
+	e := d.exponent(b)
+	// Products of the exact kind, each rounded to a float32 before the sum.
+	x := float32(float64(step)*float64(d.gains[e])/32) + float32(float64(last)*float64(d.lastGains[e])/32)
+	if f.down {
+		x = -x
 	}
-	f.t = referenceClamp(int(last), -7, 7) + 8
-	f.guess = b
-	if bases > 1 && step >= 4 {
-		x := (step*int64(d.gains[f.e]) + last*int64(d.lastGains[f.e]) + 16) >> 5
-		if f.down {
-			x = -x
+	v, bits := b, d.base[0][i]
+	if y := b + x; x != 0 && d.inUnits(step, e) >= 4 && referenceDifference(y, 0) == y {
+		v, bits = y, fromFloat32(math.Float32bits(y), d.dtype)
+	}
+	f.guess = referenceOrdinal(uint64(bits), d.width)
+	f.e = d.exponent(v)
+	if f.moved {
+		_, octave := math.Frexp(float64(d.inUnits(step, f.e))) // 1 for 1 unit
+		half := 0
+		if s := math.Ldexp(float64(d.inUnits(step, f.e)), -octave); s >= 0.75 {
+			half = 1
 		}
-		f.guess += x
+		f.m = referenceClamp(2*octave+half, 1, d.moves-1)
 	}
-	if d.dtype == codec.F32 {
-		step >>= 8
-	}
-	f.counts = uint64(min(step, 4095)) << f.e >> 12
+	f.t = 8 + int(max(-7, min(7, d.inUnits(last, f.e))))
+	f.counts = uint64(min(float64(math.Ldexp(float64(step), 127+d.mantissa-d.fraction-d.firstE)), 1<<24))
 	return f
 }
 
@@ -331,29 +354,29 @@ func (d *referenceDecoder) group(f *referenceFeature) int {
 	switch d.grouping {
 	case 1:
 		switch {
-		case f.d < 4:
-			return int(f.d)
-		case f.d < 6:
-			return 4
+		case f.m == 0:
+			return 0
+		case f.m < 4:
+			return 1
 		}
-		return 5
+		return min(f.m-2, 5)
 	case 3:
-		return int(min(f.d, 1))
+		return min(f.m, 1)
 	case 2:
 		switch {
-		case f.d == 0 && f.t == 8:
+		case f.m == 0 && f.t == 8:
 			return 0
-		case f.d == 0:
+		case f.m == 0:
 			return 1
-		case f.d == 1 && f.t < 8:
+		case f.m < 4 && f.t < 8:
 			return 2
-		case f.d == 1 && f.t == 8:
+		case f.m < 4 && f.t == 8:
 			return 3
-		case f.d == 1:
+		case f.m < 4:
 			return 4
-		case f.d < 4 && f.t <= 8:
+		case f.m < 6 && f.t <= 8:
 			return 5
-		case f.d < 4:
+		case f.m < 6:
 			return 6
 		}
 		return 7
@@ -366,17 +389,17 @@ func (d *referenceDecoder) elements(raw *referenceBits, coded []byte, bases int)
 	blocks := make([]uint64, (d.n+127)/128)
 	columns := make([]uint64, d.stride)
 	for i := range features {
-		features[i] = d.feature(i, bases)
+		features[i] = d.feature(i)
 		blocks[i/128] += features[i].counts
 		if d.stride > 0 {
 			columns[i%d.stride] += features[i].counts
 		}
 	}
-	var x [8]uint64
+	var x [32]uint64
 	for i := range x {
 		x[i] = uint64(binary.LittleEndian.Uint32(coded[4*i:]))
 	}
-	coded = coded[32:]
+	coded = coded[128:]
 	var out []byte
 	for i := range features {
 		f := &features[i]
@@ -388,16 +411,16 @@ func (d *referenceDecoder) elements(raw *referenceBits, coded []byte, bases int)
 			before, after := blocks[max(k-1, 0)], blocks[min(k+1, len(blocks)-1)]
 			level = referenceClamp(referenceQuarters(4*blocks[k]+before+after)-d.firstA, 0, 23)
 		}
-		moved := min(int(f.d), 1)
-		if bases == 1 {
-			moved = 0
+		moved := 0
+		if f.moved {
+			moved = 1
 		}
 		score := d.exponents[f.e+32*moved] + d.activities[level+24*moved] + d.movements[f.m] + d.trends[f.t] - d.floor
 		if d.stride > 0 {
 			score += d.columns[referenceClamp(referenceQuarters(columns[i%d.stride])-d.firstC, 0, 23)]
 		}
 		freq := d.freq[d.class[d.group(f)][referenceClamp(score, 0, 31)]]
-		state := &x[i%8]
+		state := &x[i%32]
 		slot, start, s := int(*state%4096), 0, 0
 		for start+freq[s] <= slot {
 			start += freq[s]

@@ -3,57 +3,108 @@ package delta
 import (
 	"unsafe"
 
+	"github.com/mithrilfs/mithrilfs/codec"
 	"golang.org/x/sys/cpu"
 )
 
 // What the kernels need. Each has a function in Go beside it that gives the same
 // values.
-var hasAVX512 = cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512CD
+var (
+	hasAVX512 = cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512DQ && cpu.X86.HasPOPCNT
+	hasVBMI   = hasAVX512 && cpu.X86.HasAVX512VBMI
+)
 
 // hasKernels is false in tests that want the functions in Go.
 var hasKernels = true
 
-// measureVector is measureBlockGo of the block at from, or reports false.
-func measureVector[T ordinal](f *features[T], p *params, l *float, from, to int) (sum uint64, ok bool) {
-	g, ok := any(f).(*features[uint16])
-	if !ok || !hasAVX512 || to-from != block || l.coarse != 0 {
+// measureVector is measureBlockGo, or reports false.
+func measureVector[T ordinal](f *features[T], p *params, l *float, from, to, column int) (sum uint64, ok bool) {
+	if !hasAVX512 || to-from != block {
 		return 0, false
 	}
-	return measureAVX512(&g.base[from], &g.before[from], &g.earlier[from], &g.guess[from], &g.exponent[from], &g.move[from],
-		&g.trend[from], &g.acts[0], &g.gains, int(l.mantissa), p.firstExponent), true
+	kernel := measurebf16AVX512
+	switch l.dtype {
+	case codec.F16:
+		kernel = measuref16AVX512
+	case codec.F32:
+		kernel = measuref32AVX512
+	}
+	w := int(l.width / 8)
+	var bases [maxBases]*byte
+	for i, b := range f.bases {
+		bases[i] = &b[from*w : to*w][0]
+	}
+	columns := f.columns[column:][:block]
+	return uint64(kernel(&bases, (*byte)(unsafe.Pointer(&f.guess[from])), &f.exponent[from], &f.move[from], &f.trend[from],
+		&columns[0], &f.gains, p.firstExponent, l.activityScale(p.firstExponent))), true
+}
+
+// cellsVector is setBlockCellsGo, or reports false.
+func (s *scoring) cellsVector(cells, exponent, move, trend, columns []uint8, active activeScores, floor int) bool {
+	if !hasVBMI || len(cells) != block {
+		return false
+	}
+	cellsAVX512(&cells[0], &exponent[:block][0], &move[:block][0], &trend[:block][0], &columns[:block][0], &s.exponent[0],
+		active.stayed, active.moved, uint8(floor))
+	return true
 }
 
 // orderVector orders elements of src, from the first one, and returns their
 // number.
-func orderVector(dst []uint16, src []byte) int {
-	n := len(dst) &^ 31
-	if !hasAVX512 || n == 0 {
+func orderVector[T ordinal](dst []T, src []byte) int {
+	n := vectored(dst)
+	if n == 0 {
 		return 0
 	}
-	orderAVX512(&dst[0], (*uint16)(unsafe.Pointer(&src[:2*n][0])), n)
+	from := unsafe.Pointer(&src[:n*int(unsafe.Sizeof(dst[0]))][0])
+	switch dst := any(dst).(type) {
+	case []uint16:
+		order16AVX512(&dst[0], (*uint16)(from), n)
+	case []uint32:
+		order32AVX512(&dst[0], (*uint32)(from), n)
+	}
 	return n
 }
 
 // unorderVector undoes orderVector.
-func unorderVector(dst []byte, src []uint16) int {
-	n := len(src) &^ 31
-	if !hasAVX512 || n == 0 {
+func unorderVector[T ordinal](dst []byte, src []T) int {
+	n := vectored(src)
+	if n == 0 {
 		return 0
 	}
-	unorderAVX512((*uint16)(unsafe.Pointer(&dst[:2*n][0])), &src[0], n)
+	to := unsafe.Pointer(&dst[:n*int(unsafe.Sizeof(src[0]))][0])
+	switch src := any(src).(type) {
+	case []uint16:
+		unorder16AVX512((*uint16)(to), &src[0], n)
+	case []uint32:
+		unorder32AVX512((*uint32)(to), &src[0], n)
+	}
 	return n
 }
 
 // addDirectVector is addDirectGo for elements from the first one, whose number it
 // returns.
 func addDirectVector[T ordinal](guess []T, syms, move []uint8) int {
-	g, ok := any(guess).([]uint16)
-	n := len(g) &^ 31
-	if !ok || !hasAVX512 || n == 0 {
+	n := vectored(guess)
+	if n == 0 {
 		return 0
 	}
-	addAVX512(&g[0], &syms[:n][0], &move[:n][0], n)
+	switch g := any(guess).(type) {
+	case []uint16:
+		add16AVX512(&g[0], &syms[:n][0], &move[:n][0], n)
+	case []uint32:
+		add32AVX512(&g[0], &syms[:n][0], &move[:n][0], n)
+	}
 	return n
+}
+
+// vectored returns how many elements of s, from the first one, fill vectors of 64
+// bytes; 0 if there are no kernels for them.
+func vectored[T ordinal](s []T) int {
+	if !hasAVX512 {
+		return 0
+	}
+	return len(s) &^ 31
 }
 
 // symbolsVector decodes symbols from the first one, as long as coded has plenty of
@@ -64,6 +115,10 @@ func symbolsVector(syms, classes []uint8, entries []entry, coded []byte, x *[sta
 	if !hasKernels || rounds == 0 || len(coded) < 2*states {
 		return 0, 0
 	}
-	left, rest := symbolsAMD64(&syms[0], &classes[:len(syms)][0], (*uint32)(&entries[0]), &coded[0], x, rounds, len(coded))
+	kernel := symbolsAMD64
+	if hasAVX512 {
+		kernel = symbolsAVX512
+	}
+	left, rest := kernel(&syms[0], &classes[:len(syms)][0], (*uint32)(&entries[0]), &coded[0], x, rounds, len(coded))
 	return (rounds - left) * states, len(coded) - rest
 }

@@ -67,5 +67,6 @@
 // and changes with its content. So a base may change its form at any time, and one
 // that a client has edited or deleted is simply not found any more; the pin, a
 // hard link below .mithrilfs/bases, keeps its bytes until the dependents have been
-// coded anew. [Catalog.Pins] lists pins, [Unneeded] those that nothing needs.
+// coded anew. [Catalog.Pins] lists pins, [Catalog.Unneeded]
+// those that nothing needs.
 package series

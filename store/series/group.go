@@ -56,7 +56,7 @@ func (g *Grouper) Group(ctx context.Context, members []Member) ([]Family, error)
 	g.memory.keep(live)
 	var families []Family
 	for shape, list := range shapes {
-		b := &bucket{Grouper: g, live: live}
+		b := &bucket{Grouper: g, exported: make(map[string]int64)}
 		if err := b.group(ctx, list, shape != [16]byte{}); err != nil {
 			return nil, err
 		}
@@ -92,38 +92,44 @@ func (g *Grouper) family(ctx context.Context, s *strand) (Family, error) {
 		f.Members = append(f.Members, *m)
 	}
 	slices.SortFunc(f.Leaves, func(a, b Leaf) int { return strings.Compare(a.Rel, b.Rel) })
-	n := len(s.members)
-	if n < 2 {
-		return f, nil
-	}
+	return f, g.measure(ctx, s.members, &f.Gains)
+}
+
+// measure finds what bases gain: one of them where it has been sampled, or for the
+// newest members; two for the newest members that can have them.
+func (g *Grouper) measure(ctx context.Context, members []*Member, gains *[container.MaxBases]float64) error {
+	n := len(members)
 	var one Sample
-	for i := range n - 1 {
-		one.add(g.memory.samples[pair{s.members[i].Generation, s.members[i+1].Generation}])
+	for i := range max(n-1, 0) {
+		one.add(g.memory.samples[pair{members[i].Generation, members[i+1].Generation}])
 	}
-	f.Gains[0] = one.Saving()
 	if n < 3 {
-		return f, nil
+		gains[0] = one.Saving()
+		return nil
 	}
-	m, next, after := s.members[n-3], s.members[n-2], s.members[n-1]
+	m, next, after := members[n-3], members[n-2], members[n-1]
 	single, err := g.sample(ctx, m, next)
 	if err != nil {
-		return f, err
+		return err
 	}
 	double, err := g.sample(ctx, m, next, after)
 	if err != nil {
-		return f, err
+		return err
 	}
+	one.add(single)
+	gains[0] = one.Saving()
 	if single.Delta > 0 && double.Delta > 0 {
-		f.Gains[1] = 1 - float64(double.Delta)/float64(single.Delta)
+		gains[1] = 1 - float64(double.Delta)/float64(single.Delta)
 	}
-	return f, nil
+	return nil
 }
 
 // bucket is the files of one shape, which may be of one series.
 type bucket struct {
 	*Grouper
-	live    map[container.Generation]bool
 	strands []*strand
+	// exported are the oldest steps of each place that are exports of others.
+	exported map[string]int64
 }
 
 // strand is a family while it is looked for.

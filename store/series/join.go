@@ -14,9 +14,13 @@ func (b *bucket) join(ctx context.Context, strands []*strand) ([]*strand, error)
 	slices.SortStableFunc(strands, func(x, y *strand) int { return older(x.first(), y.first()) })
 	var list []*strand
 	for _, s := range strands {
+		since := s.first().Step
+		if step, ok := b.exported[s.first().Place]; ok {
+			since = min(since, step)
+		}
 		var ends []*Member
 		for _, o := range list {
-			if o.last().Step < s.first().Step {
+			if o.last().Step < since {
 				ends = append(ends, o.last())
 			}
 		}

@@ -25,6 +25,9 @@ func (b *bucket) exports(ctx context.Context, list []*Member) ([]*Member, error)
 		if err != nil {
 			return nil, err
 		}
+		if len(left) < len(s.members) {
+			b.exported[s.first().Place] = s.first().Step
+		}
 		rest = append(rest, left...)
 	}
 	return rest, nil

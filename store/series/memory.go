@@ -45,6 +45,9 @@ func (y *memory) keep(live map[container.Generation]bool) {
 // sample returns what pieces of m take given bases, one or two. Of what can't be
 // read it is the zero Sample, which fits nothing; the error is that of ctx.
 func (g *Grouper) sample(ctx context.Context, m *Member, bases ...*Member) (Sample, error) {
+	if ctx.Err() != nil {
+		return Sample{}, context.Cause(ctx)
+	}
 	p := pair{m.Generation}
 	unreadable := g.memory.failed[m.Generation]
 	for i, b := range bases {

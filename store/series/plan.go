@@ -261,7 +261,7 @@ func (p *planner) chain(b int) []int {
 
 // gain is what one base more than k gains.
 func (p *planner) gain(k int) float64 {
-	if p.family.Gains[0] == 0 || p.family.Gains[k] == 0 {
+	if p.family.Gains[0] == 0 || k == 2 && p.family.Gains[k] == 0 {
 		return assumedGains[k]
 	}
 	return p.family.Gains[k]

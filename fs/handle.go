@@ -178,6 +178,12 @@ func (h *handle) Lseek(ctx context.Context, off uint64, whence uint32) (uint64, 
 // Ioctl answers what other processes ask about a file, and, on a directory, why
 // a file in it can't be opened.
 func (n *node) Ioctl(ctx context.Context, fh fusefs.FileHandle, request uint32, _ uint64, in, out []byte) (int32, syscall.Errno) {
+	if request >= requestCompact && request <= requestCompactEnd {
+		if !mayCompact(caller(ctx)) {
+			return 0, syscall.EPERM
+		}
+		return 0, n.mount.compactions.control(n.mount.store, n.rel(), request, in, out)
+	}
 	if h, ok := fh.(*handle); ok {
 		return 0, control(h.file, request, in, out)
 	}

@@ -17,6 +17,8 @@ type mount struct {
 	store *store.Store
 	log   logger
 	root  store.Key
+
+	compactions compactions
 }
 
 // node is an inode: a name's file, directory or link.

@@ -32,9 +32,6 @@ type found struct {
 	err    error // why nobody can tell what it needs
 }
 
-// generation is the last one.
-func (c *found) generation() container.Generation { return c.log.Generation() }
-
 // census is what was found.
 type census struct {
 	store *Store

@@ -95,6 +95,9 @@ func (k *keeper) work() {
 				k.tidy()
 			}
 			if k.options.Enabled {
+				if k.store.counters.sealed.Load() > 0 {
+					k.store.claim()
+				}
 				due.set(k.options.Quiet)
 			}
 		case <-due.elapsed():

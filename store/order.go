@@ -12,6 +12,7 @@ import (
 // SeriesReport is what Compact found of one series, or did to it. Sizes are in
 // bytes.
 type SeriesReport struct {
+	ID      string  `json:"newest"` // path of its newest file in the store: no other series has it
 	Name    string  `json:"series"` // where its files are, with * for the step
 	Files   int     `json:"files"`
 	Logical int64   `json:"logical_bytes"`
@@ -95,7 +96,7 @@ func (c *compaction) begin(f *series.Family, plan []series.Action) (*SeriesRepor
 	newest := f.Members[len(f.Members)-1]
 	r := c.reports[newest.Rel]
 	if r == nil {
-		r = &SeriesReport{Name: newest.Place, Files: f.Files()}
+		r = &SeriesReport{ID: newest.Rel, Name: newest.Place, Files: f.Files()}
 		for _, m := range f.Members {
 			r.Logical, r.Before = r.Logical+m.Size, r.Before+m.Stored
 		}

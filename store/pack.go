@@ -54,6 +54,7 @@ func Pack(ctx context.Context, src, dst string, o Options, progress Progress) er
 	}
 	p := &packer{ctx, s, progress}
 	if st.IsDir() {
+		s.claim()
 		err = p.tree(src)
 	} else {
 		err = p.file(src, base)

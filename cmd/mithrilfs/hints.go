@@ -20,6 +20,7 @@ var hints = [...]struct {
 }{
 	{store.ErrInUse, listMounts},
 	{errIntoMount, "to store files there, copy them: cp -a SRC DST"},
+	{errNoBacking, "mount that directory, and compact the mount; or make one with: mithrilfs pack SRC DST"},
 	{fs.ErrNotMounted, listMounts},
 	{errDamagedFiles, "restore it from a copy; bytes outside the damaged frames can be had with: mithrilfs cat --range A:B FILE"},
 	{errUnsealedFiles, "save it again; what is there can be had with: mithrilfs cat FILE"},

@@ -76,6 +76,20 @@ In the foreground the log goes to standard error, in the background nowhere, unl
 			m.options = append(m.options, "durability="+s)
 			return nil
 		})
+	for _, o := range []struct{ name, usage string }{
+		{"series", "store checkpoints of a run as differences from the next ones, in the background: `WHETHER`\non (the default) or off"},
+		{"series-depth", "read at most `N` others for one such checkpoint (12)"},
+		{"series-cpu", "processors that this may use, such as 0.5: a `SHARE` of their time that nothing else needs (1)"},
+	} {
+		f.Func(o.name, o.usage, func(s string) error {
+			var parsed store.SeriesOptions
+			if err := parseSeriesOption(&parsed, o.name, s); err != nil {
+				return err
+			}
+			m.options = append(m.options, o.name+"="+s)
+			return nil
+		})
+	}
 	f.StringVar(&m.log, "log", "", "append the log to this `FILE`")
 	f.BoolVarP(&m.verbose, "verbose", "v", false, "log every request")
 	f.IntVar(&m.ready, "ready-fd", -1, "")

@@ -16,6 +16,7 @@ const optionHelp = `Options for -o:
   cache=SIZE         memory for decoded data, for all readers together (64MiB)
   durability=WHEN    as --durability
   workers=N          frames encoded at once (as many as there are processors)
+  series=on|off      as --series; series-depth=N and series-cpu=SHARE likewise
 Options that mount(8) and fstab use and that change nothing here are ignored, such
 as rw, defaults, nofail, noauto, user, _netdev, relatime and x-systemd.automount;
 nosuid and nodev always hold.`
@@ -37,6 +38,7 @@ var durabilities = map[string]store.Durability{
 // parseMountOptions reads what -o says, any number of times.
 func parseMountOptions(given []string) (fs.Options, error) {
 	var o fs.Options
+	o.Store.Series.Enabled = true
 	for word := range strings.SplitSeq(strings.Join(given, ","), ",") {
 		if ignoredOptions[word] || strings.HasPrefix(word, "x-") || strings.HasPrefix(word, "X-") ||
 			strings.HasPrefix(word, "comment=") {
@@ -76,8 +78,35 @@ func parseMountOption(o *fs.Options, word string) error {
 			return usagef("-o %s: give a number from 1 on, such as workers=4", word)
 		}
 		o.Store.Workers = int(n)
+	case strings.HasPrefix(key, "series"):
+		return parseSeriesOption(&o.Store.Series, key, value)
 	default:
 		return usagef("-o %s: unknown mount option; mithrilfs mount --help lists those there are", word)
+	}
+	return nil
+}
+
+func parseSeriesOption(o *store.SeriesOptions, key, value string) error {
+	switch key {
+	case "series":
+		if value != "on" && value != "off" {
+			return usagef("-o %s=%s: series is on or off", key, value)
+		}
+		o.Enabled = value == "on"
+	case "series-depth":
+		n, err := strconv.ParseUint(value, 10, 8)
+		if err != nil || n == 0 {
+			return usagef("-o %s=%s: give a number from 1 to 255, such as series-depth=8", key, value)
+		}
+		o.Depth = int(n)
+	case "series-cpu":
+		f, err := strconv.ParseFloat(value, 64)
+		if err != nil || !(f > 0 && f <= 1024) {
+			return usagef("-o %s=%s: give a number of processors such as series-cpu=0.5", key, value)
+		}
+		o.CPU = f
+	default:
+		return usagef("-o %s: unknown mount option; mithrilfs mount --help lists those there are", key)
 	}
 	return nil
 }

@@ -49,11 +49,26 @@ func (p *progress) add(name string, n int64) {
 	defer p.mu.Unlock()
 	p.done += n
 	now := time.Now()
+	p.show(now, func() string { return p.line(name, now) })
+}
+
+// tell shows a line of the caller's own.
+func (p *progress) tell(line string) {
+	if p.w == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.show(time.Now(), func() string { return line })
+}
+
+// show writes a line, unless the last one is too new. The caller holds mu.
+func (p *progress) show(now time.Time, text func() string) {
 	if now.Sub(p.shown) < progressInterval {
 		return
 	}
 	p.shown = now
-	line := []rune(p.line(name, now))
+	line := []rune(text())
 	_, _ = fmt.Fprintf(p.w, "\r\x1b[K%s", string(line[:min(len(line), p.width-1)]))
 }
 

@@ -6,7 +6,7 @@ import (
 	"io"
 )
 
-// ErrUnsealed: the container does not end with an index.
+// ErrUnsealed is of a container that does not end with an index.
 var ErrUnsealed = errors.New("unsealed container")
 
 // ReadSealed reads the state of a sealed container of size bytes from its index:

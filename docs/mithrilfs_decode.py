@@ -1,21 +1,27 @@
 #!/usr/bin/env python3
 """Writes the bytes of the file that a mithrilfs container holds.
 
-The reference decoder: it follows format.md, the sections of which it names, and
-nothing else. It replays the whole log and compares each index with what it got.
-Content is checked where it provides bytes of the file, one frame at a time. So
-this is the slow and careful way to read; opening by the index alone is quicker.
+The reference decoder: it follows format.md and delta-frames.md, the sections of
+which it names, and nothing else. It replays the whole log and compares each index
+with what it got. Content is checked where it provides bytes of the file, one frame
+at a time. So this is the slow and careful way to read; opening by the index alone is
+quicker. Delta frames take a few seconds for each MiB and each base behind it.
 
-Exit status: 0 all is well; 1 damaged; 2 not a container, or one of an unknown
-version; 3 never sealed: what was written is a whole prefix of the log. Bytes
-that are not known to be right are never written: output ends before them.
+The bases of a dependent are looked for in --bases, or in .mithrilfs/bases of every
+directory above the container.
+
+Exit status: 0 all is well; 1 damaged, or a base is missing; 2 not a container, or one
+of an unknown version; 3 never sealed: what was written is a whole prefix of the log.
+Bytes that are not known to be right are never written: output ends before them.
 """
 
 import argparse
 import importlib
 import os
 import sys
+from array import array
 from bisect import bisect_left
+from contextlib import ExitStack, closing
 from struct import calcsize, error, iter_unpack, pack, unpack, unpack_from
 
 try:
@@ -33,9 +39,13 @@ else:
 
 RECORD, SEEK_TABLE, SEEK_FOOTER = 0x184D2A5D, 0x184D2A5E, 0x8F92EAB1
 HEADER = pack("<II", RECORD, 248) + b"mithrilF"
-FRAME, SIZE, GENERATION = "<12xI16sQIIBB6xQ", "<12xI16sQ", "<16x16s16s"  # less the checksum at the end
-INDEX, EXTENT, TENSOR, TRAILER = "<16xIIIIII", "<QIIQIIIBBH8xQ", "<QQIHH", "<8sH6x16sQQQQQ"
-VERSION, MAX_FRAME, MAX_GENERATIONS = 1, 64 << 20, 65536
+FRAME, SIZE, GENERATION = "<12xI16sQIIBBB5xQ", "<12xI16sQ", "<16x16s16s"  # less the checksum at the end
+BASES, BASE, SEGMENT = "<12xI16sII", "<16sQ", "<QQQBBB5x"
+INDEX, EXTENT, TENSOR, TRAILER = "<16xIIIIII", "<QIIQIIIBBHB7xQ", "<QQIHH", "<8sH6x16sQQQQQ"
+VERSION, MAX_FRAME, MAX_DELTA, MAX_GENERATIONS = 1, 64 << 20, 4 << 20, 65536
+WIDTHS, MANTISSAS = (1, 1, 2, 4, 8, 2, 2, 4, 8), {5: 7, 6: 10, 7: 23}  # by type
+ARRAYS = {1: "B", 2: "H", 4: "I", 8: "Q"}  # by width
+MAX_DEPTH, KEPT = 64, 16  # bases on bases; decoded frames of each container
 
 
 class Damage(Exception):
@@ -52,8 +62,9 @@ def need(ok, message):
 
 
 class Container:
-    def __init__(self, file):
+    def __init__(self, file, bases):
         self.file, self.size = file, os.fstat(file.fileno()).st_size
+        self.bases, self.kept = bases, {}
 
     def read(self, at, n):
         need(at + n <= self.size, f"the file ends at {self.size}, before {at + n}")
@@ -82,7 +93,7 @@ def read_header(box):
 
 
 def read_index(box, at, end):
-    """Section 5. Returns what the index at at says: generations, extents, logical size, count."""
+    """Section 6. Returns what the index at at says: generations, bases, segments, extents, logical size, count."""
     need(end - at >= 40 + 72, f"index at {at}: too short")
     trailer, b, bad = box.summed(end - 72, 72, "trailer"), box.read(at, end - 72 - at), f"index at {at}"
     magic, version, last, position, size, count, checksum, _ = unpack(TRAILER, trailer)
@@ -90,12 +101,13 @@ def read_index(box, at, end):
     if version != VERSION:
         raise UnknownVersion(f"{bad}: of version {version}; this decoder knows version {VERSION}")
     need((position, checksum) == (at, xxh64(b)), f"{bad}: wrong checksum or position")
-    g, e, t, f, _, _ = unpack_from(INDEX, b)
-    p = 40 + 16 * g + 56 * e
+    g, e, t, f, n, k = unpack_from(INDEX, b)
+    p = 40 + 16 * g + 24 * n + 32 * k + 56 * e
     need(1 <= g <= MAX_GENERATIONS and p + f <= len(b), f"{bad}: its counts do not fit its length")
     generations = [b[i : i + 16] for i in range(40, 40 + 16 * g, 16)]
     need(generations[-1] == last, f"{bad}: its last generation is not the trailer's")
     extents = list(iter_unpack(EXTENT, b[p - 56 * e : p]))
+    bases, segments = read_dependence(b[40 + 16 * g : p - 56 * e], n)
     try:
         b[p : p + f].decode()
         p += f
@@ -105,11 +117,38 @@ def read_index(box, at, end):
     except (error, UnicodeDecodeError) as err:
         raise Damage(f"{bad}: format or tensors: {err}") from None
     need(p == len(b), f"{bad}: its parts end at {at + p}, not at the trailer")
-    return generations, extents, size, count
+    return generations, bases, segments, extents, size, count
+
+
+def read_dependence(b, n):
+    """Section 5: n bases and the segments behind them."""
+    bases, segments = list(iter_unpack(BASE, b[: 24 * n])), list(iter_unpack(SEGMENT, b[24 * n :]))
+    order = [(base, begin) for begin, _, _, base, _, _ in segments]
+    ok = n <= 3 and len(set(g for g, _ in bases)) == n and order == sorted(order)
+    last = (-1, 0)
+    for begin, end, offset, base, t, u in segments:
+        ok = ok and base < n and max(t, u) < 9 and (t == u or {t, u} <= MANTISSAS.keys()) and begin < end
+        ok = ok and (end - begin) % WIDTHS[t] == 0 and (base != last[0] or begin >= last[1])
+        ok = ok and offset + (end - begin) // WIDTHS[t] * WIDTHS[u] <= bases[base][1]
+        last = base, end
+    need(ok, "bases or segments that can't be")
+    return bases, segments
+
+
+def base_ranges(segments, count, offset, n):
+    """Section 5: where the first bases have the elements of a frame, and of what type. None: one of them has not."""
+    ranges = []
+    for base in range(count):
+        for begin, end, at, b, t, u in segments:
+            if b == base and begin <= offset and offset + n <= end:
+                w, v = WIDTHS[t], WIDTHS[u]
+                if (offset - begin) % w == 0 and n % w == 0:
+                    ranges.append((at + (offset - begin) // w * v, n // w * v, u))
+    return ranges if len(ranges) == count else None
 
 
 def unplan(planned, plan):
-    """Section 6. Byte j of an element comes from bits 8 j + r and on of the rotated one: from two planes, if r % 8."""
+    """Section 7. Byte j of an element comes from bits 8 j + r and on of the rotated one: from two planes, if r % 8."""
     width, r = 1 << (plan & 3), plan >> 2
     n, s = len(planned) // width, r % 8
     planes = [planned[i * n : (i + 1) * n] for i in range(width)]
@@ -126,38 +165,341 @@ def unplan(planned, plan):
     return out
 
 
-def read_frame(box, extent, generations):
-    """Sections 3 and 6: the logical bytes of the frame that an extent is of, checked."""
-    offset, length, skip, at, n, stored, number, plan, _, ordinal, checksum = extent
-    bad = f"frame at {at}, for bytes {offset} to {offset + length} of the file"
-    z = box.read(at + 72, stored)
-    need(len(z) >= 6 and z[:4] == b"\x28\xb5\x2f\xfd" and not z[4] & 3, f"{bad}: no zstd frame without dictionary")
+def content_size(z):
+    """What a zstd frame that begins with z says it holds; None if it does not."""
+    if len(z) < 6 or z[:4] != b"\x28\xb5\x2f\xfd" or z[4] & 3:
+        return None
     width, single = z[4] >> 6, z[4] >> 5 & 1
     width = 1 << width if width else single
-    content = int.from_bytes(z[6 - single : 6 - single + width], "little") + (256 if width == 2 else 0)
-    need(width and content == n, f"{bad}: wrong or no content size in the zstd frame")
+    return int.from_bytes(z[6 - single : 6 - single + width], "little") + (256 if width == 2 else 0) if width else None
+
+
+def unzstd(z, n, bad):
+    """The n bytes in exactly one zstd frame."""
+    need(content_size(z) == n, f"{bad}: no zstd frame without dictionary, or another content size")
     try:
         if zstd.__name__ == "zstandard":
-            planned = zstd.ZstdDecompressor().decompress(z, allow_extra_data=False)
+            content = zstd.ZstdDecompressor().decompress(z, allow_extra_data=False)
         else:
             d = zstd.ZstdDecompressor()
-            planned = d.decompress(z, n + 1)
+            content = d.decompress(z, n + 1)
             need(d.eof and not d.unused_data, f"{bad}: the zstd frame is not as long as its record says")
     except (zstd.ZstdError, ValueError) as err:
         raise Damage(f"{bad}: {err}") from None
-    need(len(planned) == n, f"{bad}: the zstd frame holds {len(planned)} bytes, not {n}")
-    logical = unplan(planned, plan)
-    whole = logical + generations[ordinal] + pack("<IQI", number, offset - skip, n)
+    need(len(content) == n, f"{bad}: the zstd frame holds {len(content)} bytes, not {n}")
+    return content
+
+
+def read_frame(box, extent, log):
+    """Sections 3, 5 and 7: the logical bytes of the frame that an extent is of, checked."""
+    offset, length, skip, at, n, stored, number, plan, coding, ordinal, count, checksum = extent
+    if at in box.kept:
+        return box.kept[at]
+    bad = f"frame at {at}, for bytes {offset} to {offset + length} of the file"
+    z = box.read(at + 72, stored)
+    if coding == 0:
+        logical = unplan(unzstd(z, n, bad), plan)
+    else:
+        ranges = base_ranges(log.segments, count, offset - skip, n)
+        inputs = [(box.bases.read(*log.bases[i], at, size), t) for i, (at, size, t) in enumerate(ranges)]
+        size = content_size(z)
+        need(size is not None and size <= len(z), f"{bad}: not a delta frame")
+        try:
+            logical = decode_delta(unzstd(z, size, bad), n, inputs)
+        except (IndexError, ValueError, OverflowError, error) as err:
+            raise Damage(f"{bad}: not a delta frame, or another base: {err}") from None
+    whole = logical + log.generations[ordinal] + pack("<IQI", number, offset - skip, n)
     need(xxh64(whole) == checksum, f"{bad}: wrong content checksum")
+    box.kept[at] = logical
+    if len(box.kept) > KEPT:
+        del box.kept[next(iter(box.kept))]
     return logical
 
 
+def decode_delta(content, n, inputs):
+    """delta-frames.md, section 1: n logical bytes, given the elements of the bases."""
+    kind, count, t = content[0] & 15, content[0] >> 4, content[1]
+    types, p = tuple(content[2 : 2 + count]), 2 + count
+    need(types == tuple(u for _, u in inputs) and t < 9 and n % WIDTHS[t] == 0, "a delta frame of other types")
+    need(all(len(b) // WIDTHS[u] == n // WIDTHS[t] for b, u in inputs), "bases of another length")
+    checksum, rest = content[p : p + 4], content[p + 4 :]
+    bases = [[round_to(t, u, x) for x in elements(b, u)] if t != u else elements(b, u) for b, u in inputs]
+    if kind == 0:
+        values = bases[0]
+    elif kind == 1 and t in MANTISSAS:
+        values = decode_residuals(rest, t, bases)
+    else:
+        need(kind == 2 and t not in MANTISSAS, "a delta frame of an unknown kind")
+        values = decode_differences(rest, n, t, bases[0])
+    logical = array(ARRAYS[WIDTHS[t]], values)
+    if sys.byteorder == "big":
+        logical.byteswap()
+    logical = logical.tobytes()
+    need(checksum == pack("<I", xxh64(logical) & 0xFFFFFFFF), "a delta frame, or its base, is damaged")
+    return logical
+
+
+def elements(b, t):
+    values = array(ARRAYS[WIDTHS[t]], b)
+    if sys.byteorder == "big":
+        values.byteswap()
+    return values
+
+
+def ordinal(x, width):
+    top = 1 << 8 * width - 1
+    return x ^ (2 * top - 1) if x & top else x | top
+
+
+def unordinal(o, width):
+    top = 1 << 8 * width - 1
+    return o & ~top if o & top else o ^ (2 * top - 1)
+
+
+def unzigzag(z):
+    return -(z + 1 >> 1) if z & 1 else z >> 1
+
+
+def varint(b, at=0):
+    value = shift = 0
+    while True:
+        value |= (b[at] & 127) << shift
+        shift, at = shift + 7, at + 1
+        if b[at - 1] < 128:
+            return value, at
+
+
+def decode_differences(rest, n, t, base):
+    """delta-frames.md, section 1, kind 2."""
+    length, at = varint(rest)
+    need(length == n, "differences of another length")
+    z, w = elements(unplan(unzstd(rest[at:], n, "differences"), WIDTHS[t].bit_length() - 1), t), WIDTHS[t]
+    mask = (1 << 8 * w) - 1
+    if t == 8:
+        return [unordinal(ordinal(x, 8) + unzigzag(d) & mask, 8) for x, d in zip(base, z)]
+    return [x + unzigzag(d) & mask for x, d in zip(base, z)]
+
+
+class Bits:
+    """delta-frames.md, section 2: a stream of bits; at is the byte behind what was read."""
+
+    def __init__(self, b, at, end):
+        self.b, self.at, self.end, self.left, self.have = b, at, end, 0, 0
+
+    def u(self, k):
+        while self.have < k:
+            need(self.at < self.end, "a stream of bits ends too soon")
+            self.left |= self.b[self.at] << self.have
+            self.at, self.have = self.at + 1, self.have + 8
+        value, self.left, self.have = self.left & (1 << k) - 1, self.left >> k, self.have - k
+        return value
+
+    def g(self, k):
+        m = k
+        while not self.u(1):
+            m += 1
+            need(m <= 30, "a number that is too long")
+        return self.u(m) + (1 << m) - (1 << k)
+
+    def s(self, k):
+        return unzigzag(self.g(k))
+
+    def sums(self, n, k, least, most):
+        """n numbers, each as the difference from the one before."""
+        values, v = [], 0
+        for _ in range(n):
+            v += self.s(k)
+            need(least <= v <= most, "a number out of range")
+            values.append(v)
+        return values
+
+
+def read_table(bits, before, symbols):
+    """delta-frames.md, section 2. Returns the steps and, for each of 4096 slots, symbol, frequency and slot - start."""
+    size, main = bits.g(2) + 1, bits.g(0)
+    from_before, k = bits.u(1), bits.u(2)
+    need(size <= symbols and main < size, "a table that can't be")
+    steps, freqs, rest = [], [], 4096
+    for s in range(size):
+        if s == main:
+            steps.append(max(q for q in range(45) if frequency(q) <= max(rest, 0)))
+            freqs.append(0)
+            continue
+        if from_before and before:
+            expected = before[s] if s < len(before) else 0
+        else:
+            expected = steps[max(s - 2, 0)] if s else 44
+        steps.append(expected + bits.s(k))
+        need(0 <= steps[s] <= 44, "a step that can't be")
+        freqs.append(frequency(steps[s]))
+        rest -= freqs[s]
+    need(rest > 0, "frequencies that can't be")
+    freqs[main] = rest
+    return steps, [(s, f, i) for s, f in enumerate(freqs) for i in range(f)]
+
+
+def frequency(q):
+    return q if q < 4 else (4 + q % 4) << (q >> 2) - 1
+
+
+def quarters(v):
+    n = v.bit_length()
+    return 4 * n - 3 + (v << 2 >> n - 1 & 3) if v else 0
+
+
+class Parameters:
+    """delta-frames.md, section 2."""
+
+    def __init__(self, bits, count, blocks, t):
+        one = count == 1
+        self.group, self.first_exponent, self.first_activity, self.floor = bits.u(2), bits.u(8), bits.u(8), bits.u(8)
+        need(self.floor <= 224, "a floor that can't be")
+        self.exponent = bits.sums(32 if one else 64, 0, 0, 63)
+        self.activity = bits.sums(24 if one else 48, 0, 0, 63)
+        self.gain = self.second_gain = [0] * 32
+        self.trend, self.movement, self.stride, self.levels = [0] * 16, [0] * 66, 0, None
+        if one:
+            k = bits.u(2)
+            self.levels = bits.sums(blocks, k, 0, 23) if k < 3 else [0] * blocks
+        else:
+            self.gain = bits.sums(32, 1, -128, 127)
+            if count == 3:
+                self.second_gain, self.trend = bits.sums(32, 1, -128, 127), bits.sums(16, 0, 0, 63)
+            self.movement = bits.sums(66 if t == 7 else 34, 0, 0, 63)
+            self.stride = bits.g(0)
+            need(self.stride <= 65536, "a stride that can't be")
+            if self.stride:
+                self.first_column, self.column = bits.u(8), bits.sums(24, 0, 0, 63)
+        self.classes, n = [], 0  # by group and level
+        for _ in range((1, 6, 8, 2)[self.group]):
+            left = 32
+            while left:
+                run = bits.g(1)
+                need(run < left, "a run that can't be")
+                self.classes += [n] * (run or left)
+                left, n = left - (run or left), n + 1
+        need(n <= 48, "too many classes")
+        self.tables, before = [], None
+        for _ in range(n):
+            before, slots = read_table(bits, before, 128 if t == 7 else 40)
+            self.tables.append(slots)
+
+    def group_of(self, m, t):
+        d = m >> 1  # the bits of the step
+        if self.group == 1:
+            return d if d < 2 else m - 2 if d == 2 else 4 if m == 6 else 5
+        if self.group == 2:
+            if d < 2:
+                return (t != 8) if d == 0 else 2 + (t >= 8) + (t > 8)
+            return (5 + (t > 8)) if d == 2 else 7
+        return int(self.group == 3 and d > 0)
+
+
+def decode_residuals(rest, t, bases):
+    """delta-frames.md, sections 2 to 5. Returns the elements."""
+    w, count = WIDTHS[t], len(bases)
+    n, at = varint(rest)
+    need(n == len(bases[0]), "another number of elements")
+    blocks = (n + 127) // 128
+    bits = Bits(rest, at, len(rest))
+    p = Parameters(bits, count, blocks, t)
+    size, at = varint(rest, bits.at)
+    need(at + size <= len(rest), "raw bits that are not there")
+    raw, words, at = Bits(rest, at, at + size), rest, at + size
+    states = list(unpack_from("<8I", words, at))
+    need(min(states) >= 1 << 16, "a state that can't be")
+    at += 32
+
+    guesses, downs, exponents, movements, trends, sums = [], [], [], [], [], [0] * blocks
+    columns = [0] * p.stride
+    ordinals = [[ordinal(x, w) for x in base] for base in bases]
+    ordinals += [ordinals[-1]] * (3 - count)
+    mantissa, clip = MANTISSAS[t], (1 << 8 * w - 1) - 1
+    for i, (b, q, r, x) in enumerate(zip(*ordinals, bases[0])):
+        d, l = b - q, q - r
+        down = d < 0 or d == 0 and l < 0
+        if down:
+            d, l = -d, -l
+        e = min(max(((x & clip) >> mantissa) - p.first_exponent, 0), 31)
+        a = min(d >> 8 if t == 7 else d, 4095) << e >> 12
+        sums[i >> 7] += a
+        if p.stride:
+            columns[i % p.stride] += a
+        if d >= 4 and count > 1:
+            step = d * p.gain[e] + l * p.second_gain[e] + 16 >> 5
+            b += -step if down else step
+        k = d.bit_length()
+        guesses.append(b)
+        downs.append(down)
+        exponents.append(e + 32 * (d > 0))
+        movements.append(2 * k + (d >> k - 2 & 1 if k > 1 else 0))
+        trends.append(min(max(l, -7), 7) + 8)
+
+    if p.stride:
+        columns = [p.column[min(max(quarters(c) - p.first_column, 0), 23)] for c in columns]
+    precision, out, mask = 2 if t == 7 else 1, [], (1 << 8 * w) - 1
+    for i, m in enumerate(movements):
+        if i & 127 == 0:
+            k = i >> 7
+            v = 4 * sums[k] + sums[max(k - 1, 0)] + sums[min(k + 1, blocks - 1)]
+            active = p.levels[k] if count == 1 else min(max(quarters(v) - p.first_activity, 0), 23)
+        score = p.exponent[exponents[i]] + p.activity[active + 24 * (m > 0)] + p.movement[m] + p.trend[trends[i]]
+        score += (columns[i % p.stride] if p.stride else 0) - p.floor
+        table = p.tables[p.classes[32 * p.group_of(m, trends[i]) + min(max(score, 0), 31)]]
+        x = states[i & 7]
+        z, f, start = table[x & 4095]
+        x = f * (x >> 12) + start
+        if x < 1 << 16:
+            x = x << 16 | words[at] | words[at + 1] << 8
+            at += 2
+        states[i & 7] = x
+        if z >= 16:
+            octave, f = 4 + (z - 16 >> precision), z - 16 & (1 << precision) - 1
+            z = (1 << precision | f) << octave - precision | raw.u(octave - precision)
+        r = unzigzag(z)
+        out.append(unordinal(guesses[i] + (-r if downs[i] else r) & mask, w))
+    need(states == [1 << 16] * 8 and at == len(words) and raw.at == raw.end, "symbols or raw bits are left")
+    return out
+
+
+def round_to(t, u, x):
+    """delta-frames.md, section 6: x of type u as one of type t."""
+    if u == 5:
+        x <<= 16
+    elif u == 6:
+        sign, e, f = x >> 15 << 31, x >> 10 & 31, x & 0x3FF
+        if e == 31:
+            x = sign | 0xFF << 23 | f << 13
+        elif e:
+            x = sign | e + 112 << 23 | f << 13
+        else:
+            k = f.bit_length()  # f * 2^-24
+            x = sign | (k + 102 << 23 | f << 24 - k & 0x7FFFFF if f else 0)
+    if t == 7:
+        return x
+    sign, size, bits, least, most = x >> 31 << 15, x & 0x7FFFFFFF, MANTISSAS[t], 1, 0xFF
+    if t == 6:
+        least, most = 113, 143
+    if size > 0xFF << 23:
+        f = size >> 23 - bits & (1 << bits) - 1
+        return sign | (0x7FFF >> bits << bits) | (f or 1 << bits - 1)
+    e = max(size >> 23, least)  # the exponent of the result, unless it is subnormal
+    f = (size & 0x7FFFFF | 1 << 23 if size >> 23 else (size & 0x7FFFFF))
+    drop = 23 - bits + e - (size >> 23 or 1)
+    up = f >> drop
+    up += (f & (1 << drop) - 1) + (up & 1) > 1 << drop - 1
+    if t == 5:
+        return sign | min((e - 1 << 7) + up, 0x7F80)
+    return sign | min((e - 113 << 10) + up, 0x7C00)
+
+
 class Log:
-    """Section 7, replaying. The log ends at self.at; self.why says so if that is before the file's end."""
+    """Section 8, replaying. The log ends at self.at; self.why says so if that is before the file's end."""
 
     def __init__(self, box, first, decode_from):
         self.box, self.decode_from = box, decode_from
         self.generations, self.count, self.size = [first], 0, 0
+        self.bases, self.segments = [], []
         self.extents = []  # by offset: tuples, as EXTENT unpacks them
         self.at, self.why, self.damage = 256, None, []
         self.index_end = self.sealed_end = 0  # of the last intact index, and of the seek table behind it
@@ -183,21 +525,28 @@ class Log:
             try:
                 index = read_index(box, at, end)
                 self.index_end = end
-                log = self.generations, self.extents, self.size, self.count
-                for what, says, is_so in zip(("generations", "extents", "size", "count"), index, log):
+                log = self.generations, self.bases, self.segments, self.extents, self.size, self.count
+                names = "generations", "bases", "segments", "extents", "size", "count"
+                for what, says, is_so in zip(names, index, log):
                     need(says == is_so, f"index at {at}: its {what} are not what the log adds up to")
             except Damage as err:
                 self.damage.append(str(err))
         elif (magic, tag, length) == (RECORD, b"FRAM", 64):
             b = box.summed(at, 72, "frame record")
-            number, generation, offset, n, stored, plan, coding, checksum = unpack_from(FRAME, b)
+            number, generation, offset, n, stored, plan, coding, count, checksum = unpack_from(FRAME, b)
             self.check_turn(generation, number)
-            ok = 1 <= n <= MAX_FRAME and coding == 0 and plan >> 2 < 8 << (plan & 3)
+            if coding == 1:
+                ok = 1 <= n <= MAX_DELTA and plan == 0 and 1 <= count <= len(self.bases)
+                ok = ok and base_ranges(self.segments, count, offset, n)
+            else:
+                ok = 1 <= n <= MAX_FRAME and coding == count == 0 and plan >> 2 < 8 << (plan & 3)
             need(ok, f"frame record at {at}: bad fields")
             need(end + stored <= box.size, f"frame at {at}: ends at {end + stored}, but the file at {box.size}")
-            extent = (offset, n, 0, at, n, stored, number, plan, coding, len(self.generations) - 1, checksum)
-            if at >= self.decode_from:
-                read_frame(box, extent, self.generations)
+            extent = (offset, n, 0, at, n, stored, number, plan, coding, len(self.generations) - 1, count, checksum)
+            if coding == 0 and at >= self.decode_from:
+                read_frame(box, extent, self)
+            content = n if coding == 0 else content_size(box.read(end, min(stored, 18)))
+            need(content is not None, f"frame at {at}: no zstd frame")
             self.extents.insert(self.clear(offset, offset + n), extent)
             self.size, self.count = max(self.size, offset + n), self.count + 1
         elif (magic, tag, length) == (RECORD, b"SIZE", 40):
@@ -205,6 +554,15 @@ class Log:
             self.check_turn(generation, number)
             self.clear(size, float("inf"))
             self.size, self.count = size, self.count + 1
+        elif (magic, tag) == (RECORD, b"BASE"):
+            need(at == 256 and length >= 40, f"bases record at {at}: not behind the header, or too short")
+            b = box.summed(at, 8 + length, "bases record")
+            number, generation, bases, segments = unpack_from(BASES, b)
+            self.check_turn(generation, number)
+            ok = 1 <= bases <= 3 and 48 + 24 * bases + 32 * segments == len(b)
+            need(ok, f"bases record at {at}: its counts do not fit its length")
+            self.bases, self.segments = read_dependence(b[40:-8], bases)
+            self.count += 1
         elif (magic, tag, length) == (RECORD, b"GENR", 48):
             new, before = unpack_from(GENERATION, box.summed(at, 56, "generation record"))
             need(before == self.generations[-1], f"generation record at {at}: continues another generation")
@@ -215,7 +573,7 @@ class Log:
             raise Damage(f"at {at}: no record begins there")
         self.table += pack("<II", end - at, 0)
         if stored:
-            self.table += pack("<II", stored, n)
+            self.table += pack("<II", stored, content)
         self.at = end + stored
 
     def check_turn(self, generation, number):
@@ -240,8 +598,60 @@ class Log:
         return i + len(left)
 
 
+class Bases:
+    """Section 5: the containers that others depend on."""
+
+    def __init__(self, container, directory):
+        self.open, self.depth, self.directories = {}, 0, [directory] if directory else []
+        for path in () if directory else (os.path.abspath(container), os.path.realpath(container)):
+            while path != os.path.dirname(path):
+                path = os.path.dirname(path)
+                self.directories.append(os.path.join(path, ".mithrilfs", "bases"))
+
+    def read(self, generation, size, at, n):
+        """Logical bytes of the base of that generation and size."""
+        if generation not in self.open:
+            self.open[generation] = self.find(generation)
+        box, log = self.open[generation]
+        need(log.size == size, f"base {generation.hex()}: it has {log.size} bytes, not {size}")
+        self.depth += 1
+        need(self.depth <= MAX_DEPTH, f"base {generation.hex()}: too many bases depend on each other")
+        out = bytearray(n)
+        i = max(bisect_left(log.extents, (at + 1,)) - 1, 0)
+        while i < len(log.extents) and log.extents[i][0] < at + n:
+            offset, length, skip = log.extents[i][:3]
+            lo, hi = max(at, offset), min(at + n, offset + length)
+            if lo < hi:
+                logical = read_frame(box, log.extents[i], log)
+                out[lo - at : hi - at] = memoryview(logical)[skip + lo - offset : skip + hi - offset]
+            i += 1
+        self.depth -= 1
+        return bytes(out)
+
+    def close(self):
+        for box, _ in self.open.values():
+            box.file.close()
+
+    def find(self, generation):
+        name = generation.hex()
+        for directory in self.directories:
+            path = os.path.join(directory, name)
+            if not os.path.exists(path):
+                continue
+            with ExitStack() as stack:
+                box = Container(stack.enter_context(open(path, "rb")), self)
+                first = read_header(box)
+                need(first, f"{path}: not a container")
+                log = Log(box, first, float("inf"))
+                need(log.sealed_end == box.size, f"{path}: not sealed, or damaged: {log.why}")
+                need(log.generations[-1] == generation, f"{path}: of another generation")
+                stack.pop_all()  # it stays open
+                return box, log
+        raise Damage(f"base {name} is missing: looked for it in {', '.join(self.directories)}")
+
+
 def load(box, first, tell):
-    """Section 7. Returns the log and the exit status so far."""
+    """Section 8. Returns the log and the exit status so far."""
     log = Log(box, first, float("inf"))
     if log.sealed_end != box.size:
         log = Log(box, first, log.index_end)  # frames behind the last intact index must be whole to count
@@ -268,7 +678,7 @@ def write(box, log, out, tell):
                 out.write(bytes(min(1 << 20, extent[0] - hole)))
         at = extent[0] + extent[1]
         try:
-            logical = read_frame(box, extent, log.generations) if extent[1] else b""
+            logical = read_frame(box, extent, log) if extent[1] else b""
         except Damage as err:
             if out:
                 raise Damage(f"{err}; the output ends before") from None
@@ -284,6 +694,7 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("container")
     parser.add_argument("output", nargs="?", default="-", help="'-', as if missing, is standard output")
+    parser.add_argument("--bases", metavar="DIR", help="where the bases of a dependent are, by generation")
     parser.add_argument("--check", action="store_true", help="write nothing, report all damage")
     args = parser.parse_args(argv)
 
@@ -291,8 +702,8 @@ def main(argv=None):
         print(f"{args.container}: {message}", file=sys.stderr)
 
     try:
-        with open(args.container, "rb") as file:
-            box = Container(file)
+        with open(args.container, "rb") as file, closing(Bases(args.container, args.bases)) as bases:
+            box = Container(file, bases)
             first = read_header(box)
             if not first:
                 tell("not a mithrilfs container")

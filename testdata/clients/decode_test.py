@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""Tests docs/mithrilfs_decode.py on the example of docs/format.md and on
-containers made here, by a writer that follows that page too."""
+"""Tests docs/mithrilfs_decode.py on the examples of docs/format.md, on the files
+that every version must read, and on containers made here, by a writer that
+follows that page too."""
 
 import contextlib
+import hashlib
 import io
 import pathlib
 import random
@@ -21,9 +23,13 @@ sys.dont_write_bytecode = True
 import mithrilfs_decode as decoder
 
 
-def example():
-    """The bytes of the hex dump in section 8."""
-    dump = re.search(r"```example\n(.*?)```", (DOCS / "format.md").read_text(), re.S)[1]
+GOLDEN = DOCS.parent / "testdata" / "formats" / "v1"
+EXAMPLE = bytes(range(1, 17))  # what the first example holds
+
+
+def example(i=0):
+    """The bytes of a hex dump in section 9."""
+    dump = re.findall(r"```example\n(.*?)```", (DOCS / "format.md").read_text(), re.S)[i]
     out = bytearray()
     for line in dump.splitlines():
         if re.match(r"[0-9a-f]{4}  ", line):
@@ -33,7 +39,7 @@ def example():
 
 
 def plan_bytes(data, plan):
-    """Section 6, element by element."""
+    """Section 7, element by element."""
     w, r = 1 << (plan & 3), plan >> 2
     n, mask = len(data) // w, (1 << 8 * w) - 1
     xs = [int.from_bytes(data[i * w : i * w + w], "little") for i in range(n)]
@@ -49,9 +55,9 @@ class Writer:
     """Writes a container; keeps the logical bytes that it must have and, after
     every record, how long the container and what the logical bytes are then."""
 
-    def __init__(self, version=1):
+    def __init__(self, version=1, first=None):
         self.logical, self.extents, self.frames, self.prefixes = bytearray(), [], {}, []
-        self.generations, self.count = [uuid.uuid4().bytes], 0
+        self.generations, self.count = [first or uuid.uuid4().bytes], 0
         head = struct.pack("<II8sH6x", 0x184D2A5D, 248, b"mithrilF", version)
         self.out = bytearray(sealed(head + self.generations[0] + b"\n" * 208))
         self.table = [(256, 0)]
@@ -65,7 +71,7 @@ class Writer:
         self.extents += [None] * (len(self.logical) - len(self.extents))
         del self.extents[len(self.logical) :]
 
-    def frame(self, offset, data, plan, checksum=None, coding=0, number=None):
+    def frame(self, offset, data, plan, checksum=None, coding=0, bases=0, number=None):
         number = self.count if number is None else number
         z = decoder.zstd.compress(plan_bytes(data, plan))
         name = self.generations[-1] + struct.pack("<IQI", number, offset, len(data))
@@ -75,7 +81,7 @@ class Writer:
         self.out += sealed(
             struct.pack("<II4sI", 0x184D2A5D, 64, b"FRAM", number)
             + self.generations[-1]
-            + struct.pack("<QIIBB6xQ", offset, len(data), len(z), plan, coding, checksum)
+            + struct.pack("<QIIBBB5xQ", offset, len(data), len(z), plan, coding, bases, checksum)
         )
         self.out += z
         self.table += [(72, 0), (len(z), len(data))]
@@ -85,7 +91,7 @@ class Writer:
         self.owners()
         self.extents[offset:end] = [at] * len(data)
         gen = len(self.generations) - 1
-        self.frames[at] = offset, (at, len(data), len(z), number, plan, coding, gen, 0, checksum)
+        self.frames[at] = offset, (at, len(data), len(z), number, plan, coding, gen, bases, checksum)
         self.count += 1
         self.done()
 
@@ -172,7 +178,70 @@ class Decode(unittest.TestCase):
         return code, self.output.read_bytes() if self.output.exists() else None, err.getvalue()
 
     def test_example(self):
-        self.assertEqual(self.decode(example()), (0, bytes([1, 2, 3, 4]), ""))
+        self.assertEqual(self.decode(example()), (0, EXAMPLE, ""))
+
+    def dependent(self):
+        """The second example, beside its base."""
+        bases = self.container.parent / ".mithrilfs" / "bases"
+        bases.mkdir(parents=True, exist_ok=True)
+        (bases / b"0123456789abcdef".hex()).write_bytes(example())
+        return example(1)
+
+    def test_example_of_dependent(self):
+        self.assertEqual(self.decode(self.dependent()), (0, b"HEAD" + EXAMPLE, ""))
+        bases = self.container.parent / "elsewhere"
+        (self.container.parent / ".mithrilfs" / "bases").rename(bases)
+        self.assertEqual(self.decode(example(1), "--bases", str(bases)), (0, b"HEAD" + EXAMPLE, ""))
+        code, out, err = self.decode(example(1))
+        self.assertEqual((code, out), (1, b"HEAD"))
+        self.assertIn("base 30313233343536373839616263646566 is missing", err)
+        code, out, err = self.decode(example(1), "--check")
+        self.assertEqual((code, out), (1, None))
+        self.assertIn("base 30313233343536373839616263646566 is missing", err)
+
+    def test_wrong_base(self):
+        container = self.dependent()
+        base = self.container.parent / ".mithrilfs" / "bases" / b"0123456789abcdef".hex()
+        other = Writer(first=b"0123456789abcdef")  # the right generation, other bytes
+        other.frame(0, b"x" * 16, 0)
+        other.seal()
+        short = Writer(first=b"0123456789abcdef")
+        short.frame(0, b"x" * 15, 0)
+        short.seal()
+        for why, wrong in [
+            ("delta frame, or its base, is damaged", other.out),
+            ("it has 15 bytes, not 16", short.out),
+            ("of another generation", example(1)),
+            ("not sealed, or damaged", example()[:-20]),
+            ("not a container", b"nothing"),
+        ]:
+            base.write_bytes(wrong)
+            code, out, err = self.decode(container)
+            self.assertEqual((code, out), (1, b"HEAD"), why)
+            self.assertIn(why, err)
+
+    def test_golden(self):
+        for line in (GOLDEN / "SHA256SUMS").read_text().splitlines():
+            digest, name = line.split("  ")
+            with contextlib.redirect_stderr(io.StringIO()) as err:
+                code = decoder.main([str(GOLDEN / name), str(self.output)])
+            self.assertEqual(code, 3 if "unsealed" in name else 0, err.getvalue())
+            self.assertEqual(hashlib.sha256(self.output.read_bytes()).hexdigest(), digest, name)
+
+    def test_flips_of_golden(self):
+        """Damage of delta frames gives a message, and no wrong byte."""
+        self.output.write_bytes(b"")
+        for name in ("three-bases", "one-base-f64", "cast-difference", "edited-dependent"):
+            with contextlib.redirect_stderr(io.StringIO()):
+                decoder.main([str(GOLDEN / name), str(self.output)])
+            want, container = self.output.read_bytes(), (GOLDEN / name).read_bytes()
+            for at in range(len(container) // 50, len(container), len(container) // 50):
+                bad = bytearray(container)
+                bad[at] ^= 1 << at % 8
+                code, out, err = self.decode(bad, "--bases", str(GOLDEN / ".mithrilfs" / "bases"))
+                self.assertIn(code, (0, 1), at)
+                if code == 0 or out is not None and "edited" not in name:
+                    self.assertTrue(want.startswith(out) and (code or len(out) == len(want)), at)
 
     def test_plans(self):
         rng = random.Random(1)
@@ -196,6 +265,14 @@ class Decode(unittest.TestCase):
         code, out, _ = self.decode(w.out)
         self.assertEqual((code, out == w.logical), (3, True))
 
+    def test_every_cut_of_dependent(self):
+        container = self.dependent()
+        for cut in range(256, len(container)):
+            code, out, err = self.decode(container[:cut])
+            self.assertEqual(code, 3, err)
+            frames = (cut >= 0x1BD) + (cut >= 0x215)  # where the frames end
+            self.assertEqual(out, (b"HEAD" + EXAMPLE)[: (0, 4, 20)[frames]], cut)
+
     def test_every_cut(self):
         w = history(2)
         seals = [n for n, _ in w.prefixes if w.out[n - 4 : n] == struct.pack("<I", 0x8F92EAB1)]
@@ -211,7 +288,11 @@ class Decode(unittest.TestCase):
 
     def test_every_flip(self):
         w = history(2)
-        for container, states in [(example(), [b"", bytes([1, 2, 3, 4])]), (w.out, [b for _, b in w.prefixes])]:
+        for container, states in [
+            (example(), [b"", EXAMPLE]),
+            (self.dependent(), [b"", b"HEAD", b"HEAD" + EXAMPLE]),
+            (w.out, [b for _, b in w.prefixes]),
+        ]:
             for at in range(len(container)):
                 bad = bytearray(container)
                 bad[at] ^= 1 << at % 8
@@ -243,6 +324,9 @@ class Decode(unittest.TestCase):
         for why, wrong in [
             ("content checksum", dict(checksum=1)),
             ("bad fields", dict(coding=1)),
+            ("bad fields", dict(coding=1, bases=1)),
+            ("bad fields", dict(bases=1)),
+            ("bad fields", dict(coding=2)),
             ("number is 2, not 1", dict(number=2)),
         ]:
             w = Writer()

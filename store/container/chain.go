@@ -114,6 +114,7 @@ func (c *chain) find(ctx context.Context, r *Reader, f *Frame, g Generation, dep
 	key := cacheKey{r.id, f.Position}
 	n := c.nodes[key]
 	if n != nil && n.open || depth > maxDepth {
+		r.dropBases() // Readers that hold each other would never be closed
 		return nil, &BaseError{Generation: r.lastGeneration(), Err: errCircle}
 	}
 	if n != nil {

@@ -24,6 +24,7 @@ type family struct {
 	stored  map[Generation][]byte
 	logical map[Generation][]byte
 	open    int // Readers not released yet
+	preset  map[Generation]*Reader
 }
 
 var errAbsent = errors.New("not in the family")
@@ -36,14 +37,16 @@ func newFamily(cacheBytes int64) *family {
 
 func (f *family) Resolve(_ context.Context, g Generation) (*Reader, func(), error) {
 	f.mu.Lock()
-	b := f.stored[g]
+	b, r := f.stored[g], f.preset[g]
 	f.mu.Unlock()
 	if b == nil {
 		return nil, nil, errAbsent
 	}
-	r, err := Open(bytes.NewReader(b), int64(len(b)), f.cache)
-	if err != nil {
-		return nil, nil, err
+	if r == nil {
+		var err error
+		if r, err = Open(bytes.NewReader(b), int64(len(b)), f.cache); err != nil {
+			return nil, nil, err
+		}
 	}
 	f.mu.Lock()
 	f.open++

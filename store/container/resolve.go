@@ -182,11 +182,19 @@ func (r *Reader) keep(i int, b *sharedBase, want Base) error {
 	return nil
 }
 
-// closeBases gives all bases back.
+// closeBases gives all bases back, and takes no more.
 func (r *Reader) closeBases() {
 	r.bases.mu.Lock()
+	r.bases.closed = true
+	r.bases.mu.Unlock()
+	r.dropBases()
+}
+
+// dropBases gives all bases back.
+func (r *Reader) dropBases() {
+	r.bases.mu.Lock()
 	taken := r.bases.taken
-	r.bases.taken, r.bases.closed = [MaxBases]*sharedBase{}, true
+	r.bases.taken = [MaxBases]*sharedBase{}
 	r.bases.mu.Unlock()
 	for _, b := range taken {
 		if b != nil {

@@ -17,7 +17,7 @@ type Sampler interface {
 
 const (
 	// samplePieces are coded to learn how one member fits another.
-	samplePieces = 3
+	samplePieces = 4
 	// pieceSize is the most logical bytes of one piece.
 	pieceSize = 64 << 10
 )
@@ -53,9 +53,13 @@ func (t *tester) sample(ctx context.Context, m *Member, bases []*Member) (Sample
 	t.coded++
 	d := Depend(m, bases)
 	s := Sample{Equal: true}
-	for _, p := range choosePieces(&d) {
-		if err := t.piece(ctx, &s, m, bases, p); err != nil {
-			return Sample{}, err
+	// An optimizer's state may have tensors that gain and others that don't, so a
+	// sample that gains nothing is looked at twice.
+	for try := 0; try < 2 && s.Saving() < leastSaving; try++ {
+		for _, p := range choosePieces(&d, try) {
+			if err := t.piece(ctx, &s, m, bases, p); err != nil {
+				return Sample{}, err
+			}
 		}
 	}
 	s.Equal = s.Equal && s.Logical > 0
@@ -121,8 +125,9 @@ type piece struct {
 }
 
 // choosePieces spreads pieces over the elements that the first base has, so that
-// most of them are in the large tensors. They begin where frames are likely to.
-func choosePieces(d *container.Dependence) []piece {
+// most of them are in the large tensors. A second try gives other ones, if there
+// are.
+func choosePieces(d *container.Dependence, try int) []piece {
 	var total int64
 	segments := d.Segments
 	for i, s := range segments {
@@ -134,20 +139,34 @@ func choosePieces(d *container.Dependence) []piece {
 	}
 	var list []piece
 	for i := range int64(samplePieces) {
-		at := total * (2*i + 1) / (2 * samplePieces)
+		at := total * (4*i + 1 + 2*int64(try)) / (4 * samplePieces)
 		for _, s := range segments {
 			if n := s.End - s.Begin; at >= n {
 				at -= n
 				continue
 			}
-			p := piece{begin: s.Begin + at - at%codec.FrameSize, dtype: s.DType}
-			p.end = min(s.End, p.begin+pieceSize)
+			p := pieceAt(s, at)
 			p.bases = d.Ranges(p.begin, p.end)
-			if n := len(list); n == 0 || list[n-1].begin != p.begin {
+			if n := len(list); n == 0 || list[n-1].end <= p.begin {
 				list = append(list, p)
 			}
 			break
 		}
 	}
 	return list
+}
+
+// pieceAt returns the piece of a segment that has its byte at, if the segment is
+// short, or begins in the same frame: most frames of long ones begin at multiples
+// of codec.FrameSize.
+func pieceAt(s container.Segment, at int64) piece {
+	n := s.End - s.Begin
+	if n >= 4*codec.FrameSize {
+		at -= at % codec.FrameSize
+	} else {
+		at = min(at-at%(pieceSize/4), max(n-pieceSize, 0)/8*8)
+	}
+	p := piece{begin: s.Begin + at, dtype: s.DType}
+	p.end = min(s.End, p.begin+pieceSize)
+	return p
 }

@@ -70,7 +70,8 @@ commands but mount and umount also work on the directory without a mount.`,
 		},
 	}
 	root.AddCommand(a.mountCommand(), a.umountCommand(), a.lsCommand(), a.statCommand(), a.catCommand(),
-		a.packCommand(), a.unpackCommand(), a.verifyCommand(), a.compactCommand(), a.benchCommand(), a.versionCommand())
+		a.diffCommand(), a.packCommand(), a.unpackCommand(), a.verifyCommand(), a.compactCommand(), a.benchCommand(),
+		a.versionCommand())
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetHelpTemplate(root.HelpTemplate() + "\n" + exitCodeHelp())
 	root.SetOut(a.out) // which the completion command takes now

@@ -61,11 +61,7 @@ func (g *Grouper) Group(ctx context.Context, members []Member) ([]Family, error)
 			return nil, err
 		}
 		for _, s := range b.strands {
-			f, err := g.family(ctx, s)
-			if err != nil {
-				return nil, err
-			}
-			families = append(families, f)
+			families = append(families, s.family())
 		}
 	}
 	slices.SortFunc(families, func(a, b Family) int { return cmp.Compare(a.Members[0].Rel, b.Members[0].Rel) })
@@ -85,29 +81,21 @@ func (g *Grouper) fail(ctx context.Context, err error) error {
 	return nil
 }
 
-// family is a strand as others see it, with what bases gain in it.
-func (g *Grouper) family(ctx context.Context, s *strand) (Family, error) {
-	f := Family{Leaves: s.leaves}
-	for _, m := range s.members {
-		f.Members = append(f.Members, *m)
-	}
-	slices.SortFunc(f.Leaves, func(a, b Leaf) int { return strings.Compare(a.Rel, b.Rel) })
-	return f, g.measure(ctx, s.members, &f.Gains)
-}
-
-// measure finds what bases gain: one of them where it has been sampled, or for the
-// newest members; two for the newest members that can have them.
-func (g *Grouper) measure(ctx context.Context, members []*Member, gains *[container.MaxBases]float64) error {
-	n := len(members)
+// Measure finds what bases gain in a family: one base where that has been sampled,
+// or for the newest members; two for the newest members that can have them. Plan
+// assumes what was not measured. What can't be read is logged. The error is that
+// of ctx.
+func (g *Grouper) Measure(ctx context.Context, f *Family) error {
+	n := len(f.Members)
 	var one Sample
 	for i := range max(n-1, 0) {
-		one.add(g.memory.samples[pair{members[i].Generation, members[i+1].Generation}])
+		one.add(g.memory.samples[pair{f.Members[i].Generation, f.Members[i+1].Generation}])
 	}
 	if n < 3 {
-		gains[0] = one.Saving()
+		f.Gains[0] = one.Saving()
 		return nil
 	}
-	m, next, after := members[n-3], members[n-2], members[n-1]
+	m, next, after := &f.Members[n-3], &f.Members[n-2], &f.Members[n-1]
 	single, err := g.sample(ctx, m, next)
 	if err != nil {
 		return err
@@ -117,9 +105,9 @@ func (g *Grouper) measure(ctx context.Context, members []*Member, gains *[contai
 		return err
 	}
 	one.add(single)
-	gains[0] = one.Saving()
+	f.Gains[0] = one.Saving()
 	if single.Delta > 0 && double.Delta > 0 {
-		gains[1] = 1 - float64(double.Delta)/float64(single.Delta)
+		f.Gains[1] = 1 - float64(double.Delta)/float64(single.Delta)
 	}
 	return nil
 }
@@ -143,6 +131,16 @@ func (s *strand) last() *Member  { return s.members[len(s.members)-1] }
 
 // stepped says whether all members have steps.
 func (s *strand) stepped() bool { return s.first().Step != NoStep }
+
+// family is a strand as others see it.
+func (s *strand) family() Family {
+	f := Family{Leaves: s.leaves}
+	for _, m := range s.members {
+		f.Members = append(f.Members, *m)
+	}
+	slices.SortFunc(f.Leaves, func(a, b Leaf) int { return strings.Compare(a.Rel, b.Rel) })
+	return f
+}
 
 // group finds the strands of a bucket. comparable is false for files of no known
 // structure.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"syscall"
 	"time"
@@ -148,6 +149,7 @@ func (a *app) serve(m *mountRequest, o fs.Options) error {
 	}
 	o.Logger, o.Debug = log, m.verbose
 	limitMemory(o.Store)
+	runMore(&o.Store)
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	count := make(chan os.Signal, 1)
@@ -212,6 +214,19 @@ func (a *app) openLog(m *mountRequest) (*slog.Logger, *os.File, error) {
 		level = slog.LevelDebug
 	}
 	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level})), file, nil
+}
+
+// runMore lets Go run more threads than there are processors, unless the user's
+// environment says how many. Most of the time of a request is spent in system
+// calls, during which Go takes a processor to be in use until it looks again.
+func runMore(o *store.Options) {
+	n := runtime.GOMAXPROCS(0)
+	if o.Workers == 0 {
+		o.Workers = n
+	}
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(2 * n)
+	}
 }
 
 // limitMemory makes the collector keep the process small, unless the user's

@@ -15,6 +15,26 @@ type Storage interface {
 	Truncate(size int64) error
 }
 
+// Disk is a Storage that can be told what is going to be written, and that what
+// was written may go to the disk. Neither can fail: they only save time.
+type Disk interface {
+	// Reserve lets there be room at once for n bytes past the end, which does not
+	// move; a Truncate to the end gives back what was not used. It reports false
+	// where that is not to be had, or not to be tried again.
+	Reserve(off, n int64) bool
+	// BeginFlush begins to put bytes on the disk, so that a later sync has less to
+	// wait for. It may return before they are there.
+	BeginFlush(off, n int64)
+}
+
+const (
+	// flushStep is how many bytes are written before the disk gets them, and the
+	// length from which on a container's room is reserved: as much again as there
+	// is, but no more than reserveMost.
+	flushStep   = 8 << 20
+	reserveMost = 64 << 20
+)
+
 // Writer adds to a container's log. Chunks given to Append are encoded in
 // parallel, by goroutines that the Encoders limit, and enter the log in the
 // order of the calls. ReadAt, Append, Drain and the rest may be called from
@@ -39,6 +59,11 @@ type Writer struct {
 	lost    struct{ begin, end int64 } // holds all bytes that err kept out of the log
 	open    bool                       // a generation has begun and is not sealed
 	created bool                       // the header is in the storage
+
+	disk     Disk  // file, if it is one
+	flushed  int64 // up to where the disk was told to begin flushing
+	flushing bool  // it is being told
+	reserved int64 // up to where there is room, -1 if no more may be reserved; write's
 }
 
 // Create returns a Writer for an empty storage. Nothing is written before the
@@ -65,12 +90,14 @@ func OpenWriter(file Storage, size int64, cache *Cache, enc *Encoders) (*Writer,
 	}
 	w := newWriter(r, file, enc)
 	w.created = true
+	w.flushed = r.log.end
 	return w, nil
 }
 
 func newWriter(r *Reader, file Storage, enc *Encoders) *Writer {
 	w := &Writer{Reader: r, file: file, enc: enc}
 	w.idle.L = &r.mu
+	w.disk, _ = file.(Disk)
 	return w
 }
 
@@ -206,6 +233,7 @@ func (w *Writer) write(b *batch) {
 	position, err, n := w.log.end, w.err, 0
 	if err == nil {
 		w.mu.Unlock()
+		w.reserve(position, int64(len(b.out.B)))
 		n, err = w.file.WriteAt(b.out.B, position)
 		w.mu.Lock()
 	}
@@ -227,6 +255,39 @@ func (w *Writer) write(b *batch) {
 	w.batches = w.batches[:copy(w.batches, w.batches[1:])]
 	w.enc.giveBatch(w, b)
 	w.idle.Broadcast()
+	w.beginFlush()
+}
+
+// beginFlush lets the disk have what was written since the last time, once that
+// is enough. A disk that is slower than the client delays nobody: then there is
+// more the next time. The caller holds mu.
+func (w *Writer) beginFlush() {
+	from, to := w.flushed, w.log.end
+	if w.disk == nil || w.flushing || to < from+flushStep {
+		return
+	}
+	w.flushed, w.flushing = to, true
+	go func() {
+		w.disk.BeginFlush(from, to-from)
+		w.mu.Lock()
+		w.flushing = false
+		w.mu.Unlock()
+	}()
+}
+
+// reserve makes room for n bytes at position of a container that is large
+// already. Only write calls it.
+func (w *Writer) reserve(position, n int64) {
+	if w.disk == nil || w.reserved < 0 || position < flushStep || position+n <= w.reserved {
+		return
+	}
+	step := max(min(position, reserveMost), n)
+	w.reserved = max(w.reserved, position)
+	if w.disk.Reserve(w.reserved, step) {
+		w.reserved += step
+	} else {
+		w.reserved = -1
+	}
 }
 
 // fail keeps the first error; the caller holds mu.
@@ -353,6 +414,7 @@ func (w *Writer) Seal(format string, tensors []Tensor) error {
 	if err := w.file.Truncate(w.log.end); err != nil {
 		return w.fail(err)
 	}
+	w.reserved = 0
 	w.open = false
 	w.state = State{Sealed: true}
 	return nil

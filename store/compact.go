@@ -43,7 +43,7 @@ const (
 	// leastGain and leastUpgrade are the parts of its stored size that a container
 	// must lose to be coded against others, or against more of them.
 	leastGain    = 1.0 / 20
-	leastUpgrade = 1.0 / 50
+	leastUpgrade = 1.0 / 10
 	// retryAfter is how long an action that failed is left alone.
 	retryAfter = 10 * time.Minute
 	// maxRounds bounds how often plans are made in a row.

@@ -69,7 +69,7 @@ func TestCompact(t *testing.T) {
 			t.Errorf("cat of %s gives something else", name)
 		}
 	}
-	if again := decode[[]store.SeriesReport](t, "compact", "--json", "packed"); len(again) != 1 || again[0].Planned != 0 {
+	if again := decode[[]store.SeriesReport](t, "compact", "--json", "packed"); len(again) != 1 || again[0].Coded != 0 {
 		t.Errorf("once more: %+v", again)
 	}
 	s, err := store.Open("packed", store.Options{})

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"reflect"
 	"strings"
 	"testing"
 
@@ -46,7 +45,7 @@ func TestCompact(t *testing.T) {
 	if len(plan) != 1 || plan[0].Files != 4 || plan[0].Planned == 0 || plan[0].Coded != 0 || plan[0].Before != before.Stored {
 		t.Errorf("%+v", plan)
 	}
-	if now, _, err := sum("packed"); err != nil || !reflect.DeepEqual(now, before) {
+	if now, _, err := sum("packed"); err != nil || now.Stored != before.Stored {
 		t.Errorf("a dry run makes %+v of %+v, %v", now, before, err)
 	}
 	out := succeed(t, "compact", "packed/checkpoint-2")

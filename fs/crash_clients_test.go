@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -27,6 +29,8 @@ type crashClient struct {
 	root    string       // the mount
 	dir     string       // its own directory, in root
 	weights []byte       // what it saves
+	series  [][]byte     // what it saves too: checkpoints of one run
+	saves   int          // of series, so far
 	text    []byte       // what it saves too
 	crashed *atomic.Bool // from now on, errors are to be expected
 }
@@ -318,9 +322,12 @@ func (c *crashClient) run() error {
 func (c *crashClient) step() error {
 	name := c.name()
 	old := c.existing()
-	switch c.rand.IntN(12) {
+	switch c.rand.IntN(14) {
 	case 0, 1:
-		return c.saveSafetensors(name)
+		return c.saveSafetensors(name, c.bytes(c.length()))
+	case 12, 13:
+		c.saves++
+		return c.saveSafetensors(name, c.series[c.saves%len(c.series)])
 	case 2, 3:
 		return c.saveSequence(name)
 	case 4:
@@ -359,14 +366,13 @@ func (c *crashClient) step() error {
 }
 
 // saveSafetensors makes the calls of saveLikeSafetensors.
-func (c *crashClient) saveSafetensors(name string) error {
+func (c *crashClient) saveSafetensors(name string, data []byte) error {
 	temporary := ".tmp" + name
 	if c.now(temporary) != nil { // of an earlier life
 		if err := c.unlink(temporary); err != nil {
 			return err
 		}
 	}
-	data := c.bytes(c.length())
 	w, err := c.open(temporary, os.O_CREATE|os.O_EXCL)
 	if err != nil {
 		return err
@@ -524,8 +530,9 @@ func crashClients(t testing.TB, root string, n int, power bool, crashed *atomic.
 	weights := realWeights(t)
 	text := []byte(strings.Repeat(`{"step": 12, "loss": 2.31, "epoch": 1}`+"\n", 20_000))
 	clients := make([]*crashClient, n)
+	series := seriesOf(weights, 6)
 	for i := range clients {
-		clients[i] = &crashClient{root: root, dir: fmt.Sprintf("run-%d/checkpoints", i), weights: weights, text: text, crashed: crashed}
+		clients[i] = &crashClient{root: root, dir: fmt.Sprintf("run-%d/checkpoints", i), weights: weights, series: series, text: text, crashed: crashed}
 		clients[i].power = power
 		clients[i].names = make(map[string][]candidate)
 	}
@@ -557,4 +564,16 @@ func checkBacking(t testing.TB, backing string, clients []*crashClient) []string
 	}
 	slices.Sort(wrong)
 	return slices.Compact(wrong)
+}
+
+// compacting lets the daemon code checkpoints against each other, again and again,
+// until the crash. What it returns waits for the end of that.
+func compacting(point string, crashed *atomic.Bool) (wait func()) {
+	var all sync.WaitGroup
+	all.Go(func() {
+		for !crashed.Load() {
+			_ = CompactRemote(context.Background(), point, false, func(store.SeriesReport) {}) // the crash ends it
+		}
+	})
+	return all.Wait
 }

@@ -54,6 +54,9 @@ func killOnce(t *testing.T, o daemonOrder, clients []*crashClient, seed uint64, 
 		must(t, os.MkdirAll(c.path(""), 0o700))
 	}
 	crashed.Store(false)
+	if seed%2 == 0 {
+		defer compacting(o.Point, crashed)()
+	}
 	runClients(t, clients, seed, func() {
 		time.Sleep(time.Duration(min(r.ExpFloat64()*float64(80*time.Millisecond), float64(600*time.Millisecond))))
 		crashed.Store(true)

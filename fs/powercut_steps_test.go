@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -93,6 +94,58 @@ var scenarios = []scenario{
 		}
 		return w.end(err)
 	}},
+	{name: "code against others", prepare: saveSeries, run: (*crashClient).compact},
+	{name: "edit a base", prepare: codeSeries, run: func(c *crashClient) error {
+		w, err := c.open("g2", 0)
+		if err != nil {
+			return err
+		}
+		return w.end(w.writeAt(c.part(3, 100_000), 300_000))
+	}},
+	{name: "remove a base", prepare: codeSeries, run: func(c *crashClient) error {
+		err := c.unlink("g2")
+		if err == nil {
+			err = c.compact()
+		}
+		if err == nil {
+			err = c.unlink("g1")
+		}
+		return err
+	}},
+}
+
+// saveSeries saves three checkpoints of one run, and what all scenarios have, and
+// waits until they are sealed.
+func saveSeries(c *crashClient) error {
+	err := saveOld(c)
+	for i := range 3 {
+		name := fmt.Sprintf("g%d", i)
+		if err == nil {
+			var w *writing
+			if w, err = c.open(name, os.O_CREATE|os.O_EXCL); err == nil {
+				err = w.end(w.write(c.series[i]))
+			}
+		}
+		for err == nil {
+			r, e := InspectRemote(c.path(name))
+			if e == nil && r.Summary().State == store.StateSealed {
+				err = r.Close()
+				break
+			}
+			err = errors.Join(e, r.Close())
+			time.Sleep(time.Millisecond)
+		}
+	}
+	return err
+}
+
+// codeSeries is saveSeries, and lets the daemon code them against each other.
+func codeSeries(c *crashClient) error {
+	return errors.Join(saveSeries(c), c.compact())
+}
+
+func (c *crashClient) compact() error {
+	return c.try("compact", CompactRemote(context.Background(), c.path(""), false, func(store.SeriesReport) {}))
 }
 
 // part is n bytes of the weights, others for each i.
@@ -280,6 +333,10 @@ func (x *stepTest) cut(t *testing.T, s scenario, n, how int, r *rand.Rand) []str
 func (x *stepTest) prepare(t *testing.T, s scenario) {
 	c := x.client
 	must(t, os.RemoveAll(filepath.Join(x.order.Point, filepath.Dir(c.dir))))
+	eventually(t, func() bool { // pins go in the background
+		pins, err := os.ReadDir(filepath.Join(x.order.Dir, ".mithrilfs/bases"))
+		return errors.Is(err, os.ErrNotExist) || err == nil && len(pins) == 0
+	})
 	for _, name := range strangers(t, x.order.Dir) {
 		t.Errorf("left in the backing directory: %s", name)
 	}
@@ -312,7 +369,7 @@ func strangers(t *testing.T, dir string) []string {
 	var found []string
 	must(t, filepath.WalkDir(dir, func(name string, _ fs.DirEntry, err error) error {
 		rel := strings.TrimPrefix(name, dir)
-		if rel != "" && rel != "/.mithrilfs" && rel != "/.mithrilfs/pending" {
+		if rel != "" && rel != "/.mithrilfs" && rel != "/.mithrilfs/pending" && rel != "/.mithrilfs/bases" {
 			found = append(found, rel)
 		}
 		return err

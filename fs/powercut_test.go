@@ -61,6 +61,9 @@ func cutOnce(t *testing.T, disk *testDisk, o daemonOrder, clients []*crashClient
 	defer func() { _ = d.Close() }()
 	must(t, unix.Syncfs(int(d.Fd())))
 	crashed.Store(false)
+	if seed%2 == 0 {
+		defer compacting(o.Point, crashed)()
+	}
 	runClients(t, clients, seed, func() {
 		until := time.Now().Add(time.Duration(min(r.ExpFloat64()*float64(200*time.Millisecond), float64(time.Second))))
 		for wait := time.Duration(0); time.Now().Before(until); wait = time.Until(until) {

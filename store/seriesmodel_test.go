@@ -148,10 +148,13 @@ func (m *seriesModel) rename() {
 	delete(m.files, from)
 }
 
-// renameDir moves a directory and back to another place.
+// renameDir moves a directory.
 func (m *seriesModel) renameDir() {
 	from, to := "run0", fmt.Sprintf("moved%d", m.r.IntN(1000))
 	if _, err := m.s.Lstat(from); err != nil {
+		return
+	}
+	if _, err := m.s.Lstat(to); err == nil {
 		return
 	}
 	must(m.t, m.s.Rename(from, to, unix.RENAME_NOREPLACE))

@@ -163,7 +163,8 @@ func (a *app) printDifference(d *difference, equal bool) {
 }
 
 func changeCells(r *tensorChange) []string {
-	changed, largest, mean := "-", "-", "-"
+	var changed string
+	largest, mean := "-", "-"
 	switch r.Status {
 	case tensorEqual, tensorChanged:
 		changed = percent(&r.change)

@@ -14,8 +14,6 @@
 //	members, err := catalog.Scan(ctx)           // every time: costs a stat a file
 //	families, err := grouper.Group(ctx, members)
 //	for _, f := range families {
-//		err := grouper.Measure(ctx, &f)
-//		…
 //		for _, action := range series.Plan(f, series.Options{}) {
 //			// keep action.Member as differences from action.Bases, as
 //			// series.Depend says which elements are where

@@ -61,7 +61,11 @@ func (g *Grouper) Group(ctx context.Context, members []Member) ([]Family, error)
 			return nil, err
 		}
 		for _, s := range b.strands {
-			families = append(families, s.family())
+			f := s.family()
+			if err := g.measure(ctx, &f); err != nil {
+				return nil, err
+			}
+			families = append(families, f)
 		}
 	}
 	slices.SortFunc(families, func(a, b Family) int { return cmp.Compare(a.Members[0].Rel, b.Members[0].Rel) })
@@ -81,14 +85,16 @@ func (g *Grouper) fail(ctx context.Context, err error) error {
 	return nil
 }
 
-// Measure finds what bases gain in a family: one base where that has been sampled,
-// or for the newest members; two for the newest members that can have them. Plan
-// assumes what was not measured. What can't be read is logged. The error is that
-// of ctx.
-func (g *Grouper) Measure(ctx context.Context, f *Family) error {
+// measure finds what bases gain in a family in which there is something to decide:
+// one base where that has been sampled, or for the newest members; two for the
+// newest members that can have them. Plan assumes what was not measured.
+func (g *Grouper) measure(ctx context.Context, f *Family) error {
 	n := len(f.Members)
+	if n < 2 || !f.Members[n-2].Full() {
+		return nil
+	}
 	var one Sample
-	for i := range max(n-1, 0) {
+	for i := range n - 1 {
 		one.add(g.memory.samples[pair{f.Members[i].Generation, f.Members[i+1].Generation}])
 	}
 	if n < 3 {

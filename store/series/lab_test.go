@@ -160,7 +160,6 @@ func (l *lab) families() []Family {
 func (l *lab) compact(o Options) (actions int) {
 	l.t.Helper()
 	for _, f := range l.families() {
-		must(l.t, l.grouper.Measure(context.Background(), &f))
 		for _, a := range Plan(f, o) {
 			l.run(a)
 			actions++

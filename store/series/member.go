@@ -75,8 +75,8 @@ type Family struct {
 	Leaves  []Leaf   // in the order of their paths
 	// Gains are what bases are worth in this family: Gains[0] is the fraction by
 	// which a member becomes smaller than its full form when it has one base, and
-	// Gains[k] that by which the k+1st base makes it smaller still. A Gains[0] of
-	// 0 says that nothing was measured, and a Gains[2] of 0 that this was not.
+	// Gains[k] that by which the k+1st base makes it smaller still. A Gains[0] of 0
+	// says that nothing was measured, and a Gains[2] of 0 that this was not.
 	Gains [container.MaxBases]float64
 }
 

@@ -7,10 +7,12 @@ import (
 	"io"
 	"os"
 	"path"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/mithrilfs/mithrilfs/store/container"
+	"github.com/mithrilfs/mithrilfs/store/series"
 )
 
 // A census looks at every file of the directory: which containers there are, and
@@ -26,7 +28,8 @@ type found struct {
 	ctime  int64
 	links  uint32 // names that clients see
 
-	log    container.Log // without its extents; zero for what can't be a base
+	log    container.Log // without extents and segments; zero for what is no container
+	layout series.Fingerprint
 	sealed bool
 	open   bool  // a client has it open for writing
 	err    error // why nobody can tell what it needs
@@ -40,6 +43,8 @@ type census struct {
 	moves uint64   // of Store.moves, when it began
 	known indexes  // from earlier ones
 	seen  indexes  // what this one has looked at
+	// tables are those of all containers, each once, by what they have in common.
+	tables map[series.Fingerprint][][]container.Tensor
 }
 
 // indexes remembers what inodes hold.
@@ -47,7 +52,10 @@ type indexes map[Key]*found
 
 // takeCensus walks the tree. It ends early, with a doubt, when ctx ends.
 func (s *Store) takeCensus(ctx context.Context, known indexes) *census {
-	c := &census{store: s, known: known, seen: make(indexes)}
+	c := &census{store: s, known: known, seen: make(indexes), tables: make(map[series.Fingerprint][][]container.Tensor)}
+	for _, f := range known {
+		c.share(f, f.log.Tensors)
+	}
 	s.names.Lock() // what is being moved now is seen where it will be
 	c.moves = s.moves.Load()
 	s.names.Unlock()
@@ -135,14 +143,14 @@ func (c *census) index(rel string, st *unix.Statx_t) *found {
 	}
 	if f := s.lookup(s.ids.of(now.key)); f != nil {
 		defer s.drop(f)
-		if f.indexTo(now) {
+		if c.indexOpen(f, now) {
 			return now.orNothing()
 		}
 	}
 	if old := c.known[now.key]; old != nil && old.same(now) {
-		now.log, now.sealed = old.log, old.sealed
+		now.log, now.layout, now.sealed = old.log, old.layout, old.sealed
 	} else {
-		now.err = s.readIndex(now)
+		now.err = c.readIndex(now)
 	}
 	if now.err == nil {
 		c.seen[now.key] = now
@@ -163,24 +171,43 @@ func (c *found) orNothing() *found {
 }
 
 // setLog keeps of a log what the census needs.
-func (c *found) setLog(l container.Log) {
+func (c *census) setLog(f *found, l container.Log) {
 	l.Extents, l.Dependence.Segments = nil, nil
-	c.log = l
+	f.log, f.layout = l, series.FingerprintOf(l.Format, l.Tensors)
+	c.share(f, l.Tensors)
 }
 
-// indexTo tells what an open file holds, unless the inode with its name is
+// share lets all members of a series have one table of tensors, which may be long.
+func (c *census) share(f *found, table []container.Tensor) {
+	if len(table) == 0 {
+		return
+	}
+	for _, t := range c.tables[f.layout] {
+		if &t[0] == &table[0] || slices.EqualFunc(t, table, sameTensor) {
+			f.log.Tensors = t
+			return
+		}
+	}
+	c.tables[f.layout] = append(c.tables[f.layout], table)
+}
+
+func sameTensor(a, b container.Tensor) bool {
+	return a.Name == b.Name && a.DType == b.DType && a.Begin == b.Begin && a.End == b.End && slices.Equal(a.Shape, b.Shape)
+}
+
+// indexOpen tells what an open file holds, unless the inode with its name is
 // another one for now.
-func (f *File) indexTo(c *found) bool {
+func (c *census) indexOpen(f *File, now *found) bool {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	key, err := f.backing.inode()
-	if err != nil || key != c.key {
+	if err != nil || key != now.key {
 		return false
 	}
-	c.open = f.Changing()
+	now.open = f.Changing()
 	if r := f.content.reader(); r != nil {
-		c.setLog(r.Log())
-		c.sealed = r.State().Sealed && !f.unsettled()
+		c.setLog(now, r.Log())
+		now.sealed = r.State().Sealed && !f.unsettled()
 	}
 	return true
 }
@@ -194,8 +221,9 @@ func (f *File) unsettled() bool {
 
 // readIndex reads what the name leads to, which must be the inode that was
 // looked at.
-func (s *Store) readIndex(c *found) error {
-	f, err := s.root.openFile(c.rel, unix.O_RDONLY|unix.O_NONBLOCK, 0)
+func (c *census) readIndex(now *found) error {
+	s := c.store
+	f, err := s.root.openFile(now.rel, unix.O_RDONLY|unix.O_NONBLOCK, 0)
 	if errors.Is(err, unix.ENOENT) {
 		return nil // a move is noted elsewhere
 	}
@@ -204,10 +232,10 @@ func (s *Store) readIndex(c *found) error {
 	}
 	defer func() { _ = f.Close() }()
 	b := newBacking(f, s.root.sys)
-	if key, err := b.inode(); err != nil || key != c.key {
+	if key, err := b.inode(); err != nil || key != now.key {
 		return errors.Join(err, errChanged)
 	}
-	r, err := container.Open(b, c.stored, s.cache)
+	r, err := container.Open(b, now.stored, s.cache)
 	if errors.Is(err, container.ErrNotContainer) {
 		return nil
 	}
@@ -215,8 +243,8 @@ func (s *Store) readIndex(c *found) error {
 		return err
 	}
 	defer r.Close()
-	c.setLog(r.Log())
-	c.sealed = r.State().Sealed
+	c.setLog(now, r.Log())
+	now.sealed = r.State().Sealed
 	return nil
 }
 

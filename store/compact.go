@@ -74,6 +74,7 @@ type compaction struct {
 	tell   func(SeriesReport) // nil: nobody wants to know
 
 	reports map[string]*SeriesReport // by name
+	pinless error                    // why something could not be pinned
 }
 
 // run does all that there is to do, in rounds: what one has done may be what makes
@@ -100,10 +101,10 @@ func (c *compaction) run() error {
 			c.tidy()
 		}
 		if done == 0 {
-			return nil
+			break
 		}
 	}
-	return nil
+	return c.pinless
 }
 
 // families finds what belongs together.
@@ -113,9 +114,18 @@ func (c *compaction) families() (families []series.Family, err error) {
 	if err := c.ctx.Err(); err != nil {
 		return nil, err
 	}
+	root, err := statFD(c.store.root.fd)
+	if err != nil {
+		return nil, err
+	}
+	device := keyOf(&root).Device
 	var members []series.Member
+	seen := make(map[Key]bool)
 	for _, f := range census.files {
-		if f.sealed && !f.open && f.err == nil && len(f.log.Tensors) > 0 {
+		// An inode is one member, whatever names it has. Pins can't lead to another
+		// filesystem.
+		if f.sealed && !f.open && f.err == nil && len(f.log.Tensors) > 0 && f.key.Device == device && !seen[f.key] {
+			seen[f.key] = true
 			members = append(members, f.member())
 		}
 	}
@@ -133,7 +143,7 @@ func (f *found) member() series.Member {
 	return series.Member{
 		Rel: f.rel, Key: series.Key(f.key), Generation: f.log.Generation(), Size: f.log.Size, Stored: f.stored,
 		Mtime: time.Unix(0, f.mtime), Step: step, Place: place, Format: f.log.Format, Tensors: f.log.Tensors,
-		Layout: series.FingerprintOf(f.log.Format, f.log.Tensors), Bases: f.log.Dependence.Bases, Links: f.links,
+		Layout: f.layout, Bases: f.log.Dependence.Bases, Links: f.links,
 	}
 }
 
@@ -235,8 +245,9 @@ func (c *compaction) outcome(a *series.Action, stored int64, err error) error {
 	case errors.Is(err, errChanged), errors.Is(err, unix.ENOENT), errors.Is(err, unix.ESTALE):
 		// clients have done something with it; the next run will see
 	case linksRefused(err):
-		s.pinless("bases can't be pinned by hard links", err)
-		return fmt.Errorf("%s: pinning: %w", name, err)
+		c.refused[attemptOf(a)] = time.Now().Add(retryAfter)
+		c.pinless = fmt.Errorf("%s: hard links to bases can't be made: %w", name, err)
+		s.pinless("hard links to bases can't be made", err)
 	default:
 		n.codeFailures.Add(1)
 		c.refused[attemptOf(a)] = time.Now().Add(retryAfter)

@@ -149,11 +149,8 @@ func (q *quietTimer) again(quiet time.Duration) bool {
 
 // compact codes what is worth it, in all families.
 func (k *keeper) compact() {
-	if k.store.unpinnable.Load() {
-		return
-	}
 	c := &compaction{keeper: k, ctx: k.ctx, pacer: newPacer(k.ctx, k.store, k.options.CPU)}
-	if err := c.run(); err != nil && k.ctx.Err() == nil {
+	if err := c.run(); err != nil && err != c.pinless && k.ctx.Err() == nil {
 		k.store.log.Warn("coding checkpoints against each other ended early", "error", err)
 	}
 }

@@ -41,7 +41,9 @@ type Summary struct {
 	Problem string    `json:"problem,omitempty"` // what is wrong, for people
 	Tensors int       `json:"tensor_count"`
 	Frames  int       `json:"frame_count"`
-	Bases   []string  `json:"bases"` // generations of the containers that it is stored as differences from
+	// Generation is the container's last one, which names its content.
+	Generation string   `json:"generation,omitempty"`
+	Bases      []string `json:"bases"` // generations of the containers that it is stored as differences from
 }
 
 // TensorReport is one entry of a tensor table. Stored is the tensor's share of
@@ -177,6 +179,8 @@ func (in *Inspection) look(r *container.Reader, log container.Log) {
 		in.detect(r)
 	}
 	s.Tensors, s.Frames = len(in.log.Tensors), len(in.log.Extents)
+	g := in.log.Generation()
+	s.Generation = hex.EncodeToString(g[:])
 	for _, b := range in.log.Dependence.Bases {
 		s.Bases = append(s.Bases, hex.EncodeToString(b.Generation[:]))
 	}

@@ -365,7 +365,7 @@ func TestVersion(t *testing.T) {
 
 // Every command tells in its help how it is used and what its code means.
 func TestHelp(t *testing.T) {
-	for _, name := range []string{"", "mount", "umount", "ls", "stat", "cat", "pack", "unpack", "verify", "compact", "bench", "version", "completion", "help"} {
+	for _, name := range []string{"", "mount", "umount", "ls", "stat", "cat", "diff", "pack", "unpack", "verify", "compact", "bench", "version", "completion", "help"} {
 		out := succeed(t, append(strings.Fields(name), "--help")...)
 		for _, part := range []string{"Usage:\n", "Examples:\n  ", exitCodeHelp()} {
 			if !strings.Contains(out, part) {

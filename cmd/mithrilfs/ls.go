@@ -9,9 +9,9 @@ import (
 )
 
 func (a *app) lsCommand() *cobra.Command {
-	var asJSON, recursive bool
+	var asJSON, recursive, inSeries bool
 	cmd := &cobra.Command{
-		Use:   "ls [--json] [--recursive] PATH...",
+		Use:   "ls [--json] [--recursive] [--series] PATH...",
 		Short: "List files with their logical and stored sizes",
 		Long: `ls lists files with the size that programs see, the size on disk, the ratio of
 the two, the format, and the state. A directory stands for the files in it. Paths
@@ -27,16 +27,44 @@ States:
 
 --json prints an array of objects, one for each file, with the keys path,
 logical_bytes, stored_bytes, ratio, format, state, tensor_count, frame_count, bases,
-and problem where there is one.`,
+generation, bases, and problem where there is one.
+
+--series lists series of checkpoints, each with its files from the oldest to the
+newest, those in directories below too; without PATH, of the current directory.
+Forms:
+  full      as it is
+  delta     as differences from its bases: newer checkpoints of the series
+  keyframe  full, and the base of others, so that chains of bases stay short
+with "copy" or "export" for what only repeats another file, perhaps in a narrower
+type. DEPTH is how many checkpoints in a row have to be read for a delta. Files that
+belong to no series are only counted. What belongs together is found from the layout
+and from samples of the data, so files are read.
+
+--series --json prints an array of objects, one for each series, with the keys series
+(the path, with * for the step), format, file_count, logical_bytes, stored_bytes,
+ratio, and files[]: path, step (null: none), form, relation where it is a copy or an
+export, depth, bases (paths, or generations where the path is not listed),
+logical_bytes, stored_bytes, ratio. A file that belongs to no series is one of its
+own.`,
 		Example: `  mithrilfs ls ckpt
-  mithrilfs ls --json ckpt/*.safetensors`,
-		Args: cobra.MinimumNArgs(1),
+  mithrilfs ls --json ckpt/*.safetensors
+  mithrilfs ls --series ckpt`,
+		Args: func(cmd *cobra.Command, paths []string) error {
+			if inSeries {
+				return nil
+			}
+			return cobra.MinimumNArgs(1)(cmd, paths)
+		},
 		RunE: func(_ *cobra.Command, paths []string) error {
+			if inSeries {
+				return a.lsSeries(paths, asJSON)
+			}
 			return a.ls(paths, recursive, asJSON)
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.Flags().BoolVarP(&recursive, "recursive", "R", false, "list directories within directories too")
+	cmd.Flags().BoolVar(&inSeries, "series", false, "list series of checkpoints")
 	return cmd
 }
 

@@ -48,13 +48,19 @@ func (g *Grouper) Group(ctx context.Context, members []Member) ([]Family, error)
 	g.memory.begin()
 	live := make(map[container.Generation]bool, len(members))
 	shapes := make(map[[16]byte][]*Member)
+	var families []Family
 	for i := range members {
 		m := &members[i]
+		if live[m.Generation] {
+			// It was copied beside the store, as it is, and can't be told from the
+			// original by whoever depends on that.
+			families = append(families, Family{Members: []Member{*m}})
+			continue
+		}
 		live[m.Generation] = true
 		shapes[m.Layout.Shape] = append(shapes[m.Layout.Shape], m)
 	}
 	g.memory.keep(live)
-	var families []Family
 	for shape, list := range shapes {
 		b := &bucket{Grouper: g, exported: make(map[string]int64)}
 		if err := b.group(ctx, list, shape != [16]byte{}); err != nil {

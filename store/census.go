@@ -75,7 +75,12 @@ func (s *Store) takeCensus(ctx context.Context, known indexes) *census {
 	return c
 }
 
-func (c *census) doubtful(err error) { c.doubt = errors.Join(c.doubt, err) }
+// doubtful notes the first reason.
+func (c *census) doubtful(err error) {
+	if c.doubt == nil {
+		c.doubt = err
+	}
+}
 
 // look looks into one directory and returns those below it. One that is gone held
 // nothing, unless it was moved.

@@ -72,6 +72,8 @@ type compaction struct {
 	choose func(rel string) bool // which families are meant: those with such a file; nil: all
 	dry    bool
 	tell   func(SeriesReport) // nil: nobody wants to know
+	// ordered: somebody waits for this run.
+	ordered bool
 
 	reports map[string]*SeriesReport // by name
 	pinless error                    // why something could not be pinned
@@ -173,7 +175,9 @@ func (c *compaction) family(f *series.Family) (done int, err error) {
 		if err := c.outcome(a, stored, err); err != nil {
 			return done, err
 		}
-		c.attend()
+		if err := c.attend(); err != nil {
+			return done, err
+		}
 	}
 	return done, nil
 }
@@ -184,9 +188,13 @@ func (c *compaction) means(f *series.Family) bool {
 		slices.ContainsFunc(f.Leaves, func(l series.Leaf) bool { return c.choose(l.Rel) })
 }
 
-// attend does what clients wait for in the middle of a long run: bases that
-// nobody needs any more take space.
-func (c *compaction) attend() {
+// errStale ends a run whose plans are not up to date.
+var errStale = errors.New("somebody asked for another run meanwhile")
+
+// attend does what others wait for in the middle of a long run: bases that nobody
+// needs any more take space, and an order can't wait for what the store does by
+// itself.
+func (c *compaction) attend() error {
 	select {
 	case <-c.woken:
 		if c.store.pins.count.Load() > 0 {
@@ -194,6 +202,16 @@ func (c *compaction) attend() {
 		}
 		c.wake() // what is new is for the next run
 	default:
+	}
+	if c.ordered {
+		return nil
+	}
+	select {
+	case o := <-c.orders:
+		o.done <- c.obey(o)
+		return errStale
+	default:
+		return nil
 	}
 }
 

@@ -150,7 +150,10 @@ func (q *quietTimer) again(quiet time.Duration) bool {
 // compact codes what is worth it, in all families.
 func (k *keeper) compact() {
 	c := &compaction{keeper: k, ctx: k.ctx, pacer: newPacer(k.ctx, k.store, k.options.CPU)}
-	if err := c.run(); err != nil && err != c.pinless && k.ctx.Err() == nil {
+	switch err := c.run(); {
+	case errors.Is(err, errStale):
+		k.wake()
+	case err != nil && !errors.Is(err, c.pinless) && k.ctx.Err() == nil:
 		k.store.log.Warn("coding checkpoints against each other ended early", "error", err)
 	}
 }

@@ -68,7 +68,7 @@ func (k *keeper) obey(o *order) error {
 	ctx, cancel := context.WithCancelCause(o.ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(k.ctx, func() { cancel(errClosing) })()
-	c := &compaction{keeper: k, ctx: ctx, pacer: newPacer(ctx, k.store, float64(k.store.workers)), dry: o.DryRun, tell: o.Report}
+	c := &compaction{keeper: k, ctx: ctx, pacer: newPacer(ctx, k.store, float64(k.store.workers)), dry: o.DryRun, tell: o.Report, ordered: true}
 	c.pacer.hurry = true
 	if len(o.Paths) > 0 {
 		c.choose = func(rel string) bool { return below(rel, o.Paths) }

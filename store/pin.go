@@ -293,8 +293,9 @@ func (s *Store) syncDir(rel string) error {
 }
 
 // movePin lets the pin g, which leads to the inode from, lead to that of to, which
-// is durable and holds the same logical bytes. The error is errPinned if it does
-// not lead there.
+// is durable and holds the same logical bytes. Whether the pin itself is durable
+// does not matter: either inode will do. The error is errPinned if it does not lead
+// there.
 func (s *Store) movePin(g container.Generation, from Key, to *backing) error {
 	s.pins.change.Lock()
 	defer s.pins.change.Unlock()
@@ -329,10 +330,7 @@ func (s *Store) renamePin(temp string, key Key, g container.Generation) error {
 		s.pins.put(g, key)
 	}
 	s.pins.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	return s.syncDir(basesDir)
+	return err
 }
 
 // unpin removes the pin g, which leads to key: no dependent needs it. The caller

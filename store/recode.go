@@ -88,6 +88,9 @@ func (r *recoding) open(m member) error {
 	if err := f.settledAs(m.generation); err != nil {
 		return err
 	}
+	if key, err := f.backing.inode(); err != nil || key != m.key {
+		return errors.Join(err, errChanged) // it has another form by now
+	}
 	if st, err := s.statVisible(f.backing); err != nil || st.Nlink != 1 {
 		return errors.Join(err, errChanged) // several names lead to it
 	}
@@ -138,7 +141,10 @@ func (r *recoding) openBase(m member, not container.Generation) error {
 	if err != nil {
 		return err
 	}
-	err = f.pinAs(m.generation)
+	err = f.syncAside()
+	if err == nil {
+		err = f.pinAs(m.generation)
+	}
 	if e := f.Release(false); err == nil {
 		err = e
 	}
@@ -154,6 +160,19 @@ func (r *recoding) openBase(m member, not container.Generation) error {
 	}
 	r.others, r.release = append(r.others, b), append(r.release, release)
 	return nil
+}
+
+// syncAside makes what is in the backing file durable without keeping anybody
+// waiting: it may be much.
+func (f *File) syncAside() error {
+	f.mu.RLock()
+	fd, err := unix.FcntlInt(uintptr(f.backing.fd()), unix.F_DUPFD_CLOEXEC, 0)
+	f.mu.RUnlock()
+	if err != nil {
+		return err
+	}
+	file := os.NewFile(uintptr(fd), f.name)
+	return errors.Join(f.store.root.sys.fsync(file), file.Close())
 }
 
 // pinAs pins the file, which must be a sealed container of the generation g.
@@ -222,6 +241,7 @@ func (r *recoding) replace(log *container.Log, limit int64) (stored int64, err e
 		b.giveUp(c)
 		return stored, err
 	}
+	f.settleName()
 	r.store.bases.drop(log.Generation())
 	r.bases.drop(log.Generation())
 	return stored, nil
@@ -371,13 +391,42 @@ func (f *File) takeForm(b *sibling, c content, version uint64, g container.Gener
 		if err := f.exchangeLocked(b, c); err != nil {
 			return err
 		}
-		if err := f.syncName(); err != nil {
-			f.store.undurable.Store(true)
-			f.store.log.Error("a name could not be made durable: no bases are let go of until the next mount", "file", f.name, "error", err)
-		}
 		f.movePinFrom(old, g)
 		return nil
 	})
+}
+
+// settleName makes the names of what was coded anew durable: only then may the
+// bases go that its old form needed.
+func (f *File) settleName() {
+	err := f.syncDirAside()
+	if err == nil && f.store.pins.count.Load() > 0 {
+		err = f.store.syncDir(basesDir)
+	}
+	if err != nil {
+		f.store.undurable.Store(true)
+		f.store.log.Error("a name could not be made durable: no bases are let go of until the next mount", "file", f.name, "error", err)
+	}
+}
+
+// syncDirAside is syncName that keeps nobody waiting.
+func (f *File) syncDirAside() error {
+	f.mu.RLock()
+	if f.dir == nil { // somebody has made it durable
+		f.mu.RUnlock()
+		return nil
+	}
+	fd, err := unix.FcntlInt(f.dir.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	f.mu.RUnlock()
+	if err != nil {
+		return err
+	}
+	dir := os.NewFile(uintptr(fd), f.name)
+	err = f.store.root.sys.fsync(dir)
+	if errors.Is(err, unix.EINVAL) {
+		err = nil // a filesystem that has nothing to sync there
+	}
+	return errors.Join(err, dir.Close())
 }
 
 // movePinFrom moves the pin of the inode that the file had to the one that it

@@ -52,7 +52,8 @@ func (s *Store) copyPin(g container.Generation, from *backing) error {
 	}
 	to := newBacking(file, s.root.sys)
 	key, err := to.inode()
-	if err == nil {
+	old, oldErr := from.inode()
+	if err = errors.Join(err, oldErr); err == nil {
 		err = copyBacking(from, to)
 	}
 	if err == nil {
@@ -65,6 +66,12 @@ func (s *Store) copyPin(g container.Generation, from *backing) error {
 	s.pins.link(key)
 	s.pins.mu.Unlock()
 	if err := s.renamePin(temp, key, g); err != nil {
+		return errors.Join(err, to.close())
+	}
+	if err := s.syncDir(basesDir); err != nil {
+		s.pins.mu.Lock()
+		s.pins.put(g, old) // a power cut may bring it back, so nobody may change it yet
+		s.pins.mu.Unlock()
 		return errors.Join(err, to.close())
 	}
 	s.bases.moved(g, to)

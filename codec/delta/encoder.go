@@ -100,34 +100,46 @@ func (e *Encoder) appendBody(dst []byte, src Elements, row int, bases []Elements
 	return e.full.append(head(kindResidual, used))
 }
 
-// trialSize is the number of elements by which the number of bases is chosen.
-const trialSize = 4 << 10
+// trialSize is about the number of elements by which the number of bases is
+// chosen.
+const trialSize = 8 << 10
 
-// trial returns how many of the bases make the middle of src smallest.
+// trial returns how many of the bases make some blocks of src, at even distances,
+// smallest.
 func (c *coder[T]) trial(src Elements, bases []Elements) int {
 	if len(bases) == 1 {
 		return 1
 	}
-	n := len(src.Data) / src.Type.Size()
-	from := max(n-trialSize, 0) / 2
-	to := min(from+trialSize, n)
-	part := func(e Elements) Elements {
-		w := e.Type.Size()
-		return Elements{e.Data[from*w : to*w], e.Type}
-	}
+	part := c.trialPart(0, src)
 	var parts [maxBases]Elements
 	for i, b := range bases {
-		parts[i] = part(b)
+		parts[i] = c.trialPart(1+i, b)
 	}
 	best, least := 0, int64(0)
 	for used := 1; used <= len(bases); used++ {
-		size := c.prepare(part(src), parts[:used], 0)
+		size := c.prepare(part, parts[:used], 0)
 		// A further base must be worth its reading.
 		if best == 0 || size < least-least/50 {
 			best, least = used, size
 		}
 	}
 	return best
+}
+
+// trialPart returns the blocks of e that trial codes, put together in the memory
+// of trials[k].
+func (c *coder[T]) trialPart(k int, e Elements) Elements {
+	w := e.Type.Size()
+	every := max(1, len(e.Data)/w/trialSize)
+	if every == 1 {
+		return e
+	}
+	out := c.trials[k][:0]
+	for from := every / 2 * block * w; from < len(e.Data); from += every * block * w {
+		out = append(out, e.Data[from:min(from+block*w, len(e.Data))]...)
+	}
+	c.trials[k] = out
+	return Elements{out, e.Type}
 }
 
 // A coder makes the content of frames of one width.
@@ -138,6 +150,7 @@ type coder[T ordinal] struct {
 	params    params
 	features  features[T]
 	sample    sample[T]
+	trials    [1 + maxBases][]byte
 	residuals residuals
 	counts    counts
 	merged    counts          // with fewer groups

@@ -34,6 +34,7 @@ var (
 	seriesFrame = flag.Int("series-frame", FrameSize, "bytes in a frame")
 	seriesEvery = flag.Int("series-every", 1, "measure one frame of so many")
 	seriesBases = flag.Int("series-bases", 3, "the most bases of a frame")
+	seriesBack  = flag.Bool("series-back", false, "code each checkpoint given the ones after it")
 )
 
 // A checkpoint is a safetensors file.
@@ -122,6 +123,9 @@ func TestSeries(t *testing.T) {
 		t.Fatalf("no series in %s", *seriesDir)
 	}
 	slices.Sort(paths)
+	if *seriesBack {
+		slices.Reverse(paths)
+	}
 	var steps []*checkpoint
 	var ratios, gains []float64
 	for _, path := range paths {

@@ -60,14 +60,14 @@ func FingerprintOf(format string, tensors []container.Tensor) Fingerprint {
 
 // elements returns the codec's element type of each tensor.
 func elements(format string, tensors []container.Tensor) []codec.DType {
-	known := make([]layout.Tensor, len(tensors))
-	for i, t := range tensors {
-		known[i] = layout.Tensor(t)
-	}
-	l := layout.Known(format, known)
 	types := make([]codec.DType, len(tensors))
 	for i, t := range tensors {
-		if r, err := l.Region(t.Begin); err == nil && t.End > t.Begin {
+		if t.Begin < 0 || t.End <= t.Begin {
+			continue
+		}
+		// One by one: what they say of each other may be wrong.
+		r, err := layout.Known(format, []layout.Tensor{layout.Tensor(t)}).Region(t.Begin)
+		if err == nil {
 			types[i] = r.DType
 		}
 	}

@@ -91,12 +91,12 @@ func (g *Grouper) fail(ctx context.Context, err error) error {
 	return nil
 }
 
-// measure finds what bases gain in a family in which there is something to decide:
-// one base where that has been sampled, or for the newest members; two for the
-// newest members that can have them. Plan assumes what was not measured.
+// measure finds what bases gain in a family: one base where that has been sampled,
+// or for the newest members; two for the newest members that can have them. Plan
+// assumes what was not measured.
 func (g *Grouper) measure(ctx context.Context, f *Family) error {
 	n := len(f.Members)
-	if n < 2 || !f.Members[n-2].Full() {
+	if n < 2 {
 		return nil
 	}
 	var one Sample

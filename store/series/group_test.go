@@ -186,6 +186,48 @@ func TestGroup(t *testing.T) {
 	}
 }
 
+// Many runs of one layout, in one directory, whose names tell nothing: sketches find
+// the few candidates that are worth coding.
+func TestManyWithoutSteps(t *testing.T) {
+	l := newLab(t)
+	const runs, files = 12, 3
+	want := make([][]string, runs)
+	var training []*training
+	for run := range runs {
+		training = append(training, newTraining(uint64(run), testWeights/2))
+	}
+	for file := range files {
+		for run := range runs {
+			run = (run*5 + file*7) % runs
+			training[run].step()
+			name := fmt.Sprintf("%c%c.st", 'a'+run*7%runs, 'a'+(run*3+file*5)%23)
+			l.save(name, training[run].model(codec.BF16))
+			want[run] = append(want[run], name)
+		}
+	}
+	compareFamilies(t, l.families(), want)
+	coded, limit := l.grouper.Coded(), (maxTries+1)*runs*files
+	t.Logf("%d samples for %d files", coded, runs*files)
+	if coded > limit {
+		t.Errorf("%d samples were coded for %d files", coded, runs*files)
+	}
+}
+
+// A container that was copied as it is has the generation of the original, so
+// nothing tells which of them a dependent means: the copy stays alone.
+func TestSameGeneration(t *testing.T) {
+	l := newLab(t)
+	run := newTraining(1, testWeights)
+	for step := range 3 {
+		run.step()
+		l.save(fmt.Sprintf("step-%d.st", step), run.model(codec.BF16))
+	}
+	l.put("step-5.st", l.get("step-1.st"))
+	if got := describeFamilies(l.families()); got != "step-0.st step-1.st step-2.st\nstep-5.st\n" {
+		t.Errorf("\n%s", got)
+	}
+}
+
 // copy makes a copy with another generation and the times of the original.
 func (l *lab) copy(from, to string) {
 	l.t.Helper()

@@ -77,10 +77,17 @@ func (b *bucket) nearest(ctx context.Context, candidates []*Member, m *Member) (
 	}
 	var list []*Member
 	for _, r := range ranked[:min(len(ranked), maxTries)] {
+		if r.distance > ranked[0].distance+clearDistance {
+			break
+		}
 		list = append(list, r.member)
 	}
 	return list, nil
 }
+
+// clearDistance is by how many bits a candidate must be farther than another one
+// for it not to be the nearer of the two.
+const clearDistance = 48
 
 type ranked struct {
 	member   *Member

@@ -295,7 +295,7 @@ func TestPlanBacklog(t *testing.T) {
 // and the best one are kept.
 func TestPlanRotation(t *testing.T) {
 	for _, o := range planOptions {
-		for keep := 1; keep <= 30; keep++ {
+		for keep := 1; keep <= most(30); keep++ {
 			w := newWorld(t, o)
 			for step := range int64(100) {
 				w.save(step)
@@ -317,7 +317,7 @@ func TestPlanRotation(t *testing.T) {
 func TestPlanSingleChange(t *testing.T) {
 	for _, o := range planOptions {
 		grown := newWorld(t, o)
-		for n := range 60 {
+		for n := range most(60) {
 			grown.save(int64(2 * n))
 			grown.settle()
 			for i := range n + 1 {
@@ -342,13 +342,21 @@ func TestPlanSingleChange(t *testing.T) {
 	}
 }
 
+// most is n, or less in short tests.
+func most(n int) int {
+	if testing.Short() {
+		return (n + 2) / 3
+	}
+	return n
+}
+
 var planRounds = flag.Int("plan-rounds", 200, "random families that TestPlanRandom plans for")
 
 // Anything in any order: saves, deletions, edits, older steps, a restart that
 // saves steps again, members that change places, other options, files in use,
 // leaves of all kinds.
 func TestPlanRandom(t *testing.T) {
-	for seed := range *planRounds {
+	for seed := range most(*planRounds) {
 		r := rand.New(rand.NewPCG(uint64(seed), 8))
 		w := newWorld(t, planOptions[r.IntN(len(planOptions))])
 		w.stops = true

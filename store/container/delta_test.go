@@ -290,7 +290,7 @@ func TestBasesInACircle(t *testing.T) {
 	}
 	wg.Wait()
 	f.checkReleased(t)
-	deep := chainOf(t, maxDepth+1, 1, 100, 8<<10, codec.BF16, 1<<20)
+	deep := chainOf(t, maxDepth+1, 1, 1000, 8<<10, codec.BF16, 1<<20)
 	for i, fails := range []bool{true, false} {
 		r := deep.reader(t, generation(i))
 		if _, err := r.ReadAt(make([]byte, 100), 250); errors.Is(err, errCircle) != fails {

@@ -22,6 +22,7 @@ import sys
 from array import array
 from bisect import bisect_left
 from contextlib import ExitStack, closing
+from math import frexp, inf as INFINITY
 from struct import calcsize, error, iter_unpack, pack, unpack, unpack_from
 
 try:
@@ -353,11 +354,11 @@ class Parameters:
     def __init__(self, bits, count, blocks, t):
         one = count == 1
         self.group, self.first_exponent, self.first_activity, self.floor = bits.u(2), bits.u(8), bits.u(8), bits.u(8)
-        need(self.floor <= 224, "a floor that can't be")
+        need(self.floor <= 224 and 24 <= self.first_exponent <= 224, "a floor or exponent that can't be")
         self.exponent = bits.sums(32 if one else 64, 0, 0, 63)
         self.activity = bits.sums(24 if one else 48, 0, 0, 63)
         self.gain = self.second_gain = [0] * 32
-        self.trend, self.movement, self.stride, self.levels = [0] * 16, [0] * 66, 0, None
+        self.trend, self.movement, self.stride, self.levels = [0] * 16, [0] * 64, 0, None
         if one:
             k = bits.u(2)
             self.levels = bits.sums(blocks, k, 0, 23) if k < 3 else [0] * blocks
@@ -365,7 +366,7 @@ class Parameters:
             self.gain = bits.sums(32, 1, -128, 127)
             if count == 3:
                 self.second_gain, self.trend = bits.sums(32, 1, -128, 127), bits.sums(16, 0, 0, 63)
-            self.movement = bits.sums(66 if t == 7 else 34, 0, 0, 63)
+            self.movement = bits.sums(64 if t == 7 else 48, 0, 0, 63)
             self.stride = bits.g(0)
             need(self.stride <= 65536, "a stride that can't be")
             if self.stride:
@@ -385,14 +386,64 @@ class Parameters:
             self.tables.append(slots)
 
     def group_of(self, m, t):
-        d = m >> 1  # the bits of the step
+        """Section 3."""
         if self.group == 1:
-            return d if d < 2 else m - 2 if d == 2 else 4 if m == 6 else 5
+            return 0 if m == 0 else 1 if m < 4 else min(m - 2, 5)
         if self.group == 2:
-            if d < 2:
-                return (t != 8) if d == 0 else 2 + (t >= 8) + (t > 8)
-            return (5 + (t > 8)) if d == 2 else 7
-        return int(self.group == 3 and d > 0)
+            if m < 4:
+                return (2 + (t >= 8) + (t > 8)) if m else int(t != 8)
+            return (5 + (t > 8)) if m < 6 else 7
+        return int(self.group == 3 and m > 0)
+
+
+def f32(x):
+    """Section 3: x, rounded to a float of 32 bits."""
+    try:
+        return unpack("<f", pack("<f", x))[0]
+    except OverflowError:
+        return INFINITY if x > 0 else -INFINITY
+
+
+class Features:
+    """delta-frames.md, section 3: what the bases say about each element."""
+
+    def __init__(self, p, t, bases):
+        self.guesses, self.downs, self.exponents, self.movements, self.trends = [], [], [], [], []
+        self.sums, self.columns = [0] * ((len(bases[0]) + 127) // 128), [0] * p.stride
+        wide = [array("I", (round_to(7, t, x) for x in base)) for base in bases]
+        values = [array("f", w.tobytes()) for w in wide]
+        values += [values[-1]] * (3 - len(bases))
+        first, most = p.first_exponent, 63 if t == 7 else 47
+        scale = 127 + MANTISSAS[t] - first
+        count = 2.0 ** (scale - {5: 12, 6: 0, 7: 20}[t])
+        for i, (b, q, r, bits, x) in enumerate(zip(*values, wide[0], bases[0])):
+            d, l = f32(b - q), f32(q - r)
+            d, l = d if -INFINITY < d < INFINITY else 0, l if -INFINITY < l < INFINITY else 0
+            down = d < 0 or d == 0 and l < 0
+            if down:
+                d, l = -d, -l
+            guess = ordinal(x, WIDTHS[t])
+            e = min(max((bits >> 23 & 255) - first, 0), 31)
+            if d * 2.0 ** (scale - e) >= 4:
+                step = f32(f32(d * (p.gain[e] / 32)) + f32(l * (p.second_gain[e] / 32)))
+                v = f32(b + (-step if down else step))
+                if step and -INFINITY < v < INFINITY:
+                    bits = unpack("<I", pack("<f", v))[0]
+                    guess = ordinal(round_to(t, 7, bits), WIDTHS[t])
+                    e = min(max((bits >> 23 & 255) - first, 0), 31)
+            m = 0
+            if d:
+                part, power = frexp(d * 2.0 ** (scale - e))
+                m = min(max(2 * power + (part >= 0.75), 1), most)
+            a = int(min(d * count, 1 << 24))
+            self.sums[i >> 7] += a
+            if p.stride:
+                self.columns[i % p.stride] += a
+            self.guesses.append(guess)
+            self.downs.append(down)
+            self.exponents.append(e)
+            self.movements.append(m)
+            self.trends.append(int(min(max(l * 2.0 ** (scale - e), -7), 7)) + 8)
 
 
 def decode_residuals(rest, t, bases):
@@ -406,59 +457,36 @@ def decode_residuals(rest, t, bases):
     size, at = varint(rest, bits.at)
     need(at + size <= len(rest), "raw bits that are not there")
     raw, words, at = Bits(rest, at, at + size), rest, at + size
-    states = list(unpack_from("<8I", words, at))
+    states = list(unpack_from("<32I", words, at))
     need(min(states) >= 1 << 16, "a state that can't be")
-    at += 32
+    at += 128
 
-    guesses, downs, exponents, movements, trends, sums = [], [], [], [], [], [0] * blocks
-    columns = [0] * p.stride
-    ordinals = [[ordinal(x, w) for x in base] for base in bases]
-    ordinals += [ordinals[-1]] * (3 - count)
-    mantissa, clip = MANTISSAS[t], (1 << 8 * w - 1) - 1
-    for i, (b, q, r, x) in enumerate(zip(*ordinals, bases[0])):
-        d, l = b - q, q - r
-        down = d < 0 or d == 0 and l < 0
-        if down:
-            d, l = -d, -l
-        e = min(max(((x & clip) >> mantissa) - p.first_exponent, 0), 31)
-        a = min(d >> 8 if t == 7 else d, 4095) << e >> 12
-        sums[i >> 7] += a
-        if p.stride:
-            columns[i % p.stride] += a
-        if d >= 4 and count > 1:
-            step = d * p.gain[e] + l * p.second_gain[e] + 16 >> 5
-            b += -step if down else step
-        k = d.bit_length()
-        guesses.append(b)
-        downs.append(down)
-        exponents.append(e + 32 * (d > 0))
-        movements.append(2 * k + (d >> k - 2 & 1 if k > 1 else 0))
-        trends.append(min(max(l, -7), 7) + 8)
-
+    f = Features(p, t, bases)
+    columns, sums = [0] * p.stride, f.sums
     if p.stride:
-        columns = [p.column[min(max(quarters(c) - p.first_column, 0), 23)] for c in columns]
+        columns = [p.column[min(max(quarters(c) - p.first_column, 0), 23)] for c in f.columns]
     precision, out, mask = 2 if t == 7 else 1, [], (1 << 8 * w) - 1
-    for i, m in enumerate(movements):
+    for i, m in enumerate(f.movements):
         if i & 127 == 0:
             k = i >> 7
-            v = 4 * sums[k] + sums[max(k - 1, 0)] + sums[min(k + 1, blocks - 1)]
-            active = p.levels[k] if count == 1 else min(max(quarters(v) - p.first_activity, 0), 23)
-        score = p.exponent[exponents[i]] + p.activity[active + 24 * (m > 0)] + p.movement[m] + p.trend[trends[i]]
-        score += (columns[i % p.stride] if p.stride else 0) - p.floor
-        table = p.tables[p.classes[32 * p.group_of(m, trends[i]) + min(max(score, 0), 31)]]
-        x = states[i & 7]
-        z, f, start = table[x & 4095]
-        x = f * (x >> 12) + start
+            a = 4 * sums[k] + sums[max(k - 1, 0)] + sums[min(k + 1, blocks - 1)]
+            active = p.levels[k] if count == 1 else min(max(quarters(a) - p.first_activity, 0), 23)
+        score = p.exponent[f.exponents[i] + 32 * (m > 0)] + p.activity[active + 24 * (m > 0)] + p.movement[m]
+        score += p.trend[f.trends[i]] + (columns[i % p.stride] if p.stride else 0) - p.floor
+        table = p.tables[p.classes[32 * p.group_of(m, f.trends[i]) + min(max(score, 0), 31)]]
+        x = states[i & 31]
+        z, frequency, start = table[x & 4095]
+        x = frequency * (x >> 12) + start
         if x < 1 << 16:
             x = x << 16 | words[at] | words[at + 1] << 8
             at += 2
-        states[i & 7] = x
+        states[i & 31] = x
         if z >= 16:
-            octave, f = 4 + (z - 16 >> precision), z - 16 & (1 << precision) - 1
-            z = (1 << precision | f) << octave - precision | raw.u(octave - precision)
+            octave, upper = 4 + (z - 16 >> precision), z - 16 & (1 << precision) - 1
+            z = (1 << precision | upper) << octave - precision | raw.u(octave - precision)
         r = unzigzag(z)
-        out.append(unordinal(guesses[i] + (-r if downs[i] else r) & mask, w))
-    need(states == [1 << 16] * 8 and at == len(words) and raw.at == raw.end, "symbols or raw bits are left")
+        out.append(unordinal(f.guesses[i] + (-r if f.downs[i] else r) & mask, w))
+    need(states == [1 << 16] * 32 and at == len(words) and raw.at == raw.end, "symbols or raw bits are left")
     return out
 
 

@@ -1,7 +1,6 @@
 package container
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -115,13 +114,13 @@ func TestBadPieces(t *testing.T) {
 	}
 }
 
-// TestDeltaWriterFails: whichever write fails, its error reaches the caller, all
-// pieces are done with, and nothing is sealed.
+// TestDeltaWriterFails: wherever the storage ends, its error reaches the caller,
+// all pieces are done with, and nothing is sealed.
 func TestDeltaWriterFails(t *testing.T) {
 	f := chainOf(t, 1, 1, 10000, 4<<10, codec.BF16, 1<<20)
-	for n := 1; ; n++ {
-		m := &memory{failAfter: n}
-		w := CreateDelta(m, generation(0), f.reader(t, generation(0)).Dependence())
+	dependence := f.reader(t, generation(0)).Dependence()
+	write := func(m *memory) (sealed error) {
+		w := CreateDelta(m, generation(0), dependence)
 		var appended, done atomic.Int32
 		var err error
 		for off := 0; off < 20000 && err == nil; off += 4000 {
@@ -131,22 +130,25 @@ func TestDeltaWriterFails(t *testing.T) {
 			p.Done = func() { done.Add(1) }
 			err = w.Append(p)
 		}
-		sealed := w.Seal("bytes", nil, 21000)
+		sealed = w.Seal("bytes", nil, 21000)
 		if done.Load() != appended.Load() {
-			t.Errorf("write %d fails: %d of %d pieces are done", n+1, done.Load(), appended.Load())
+			t.Errorf("%d of %d pieces are done", done.Load(), appended.Load())
 		}
-		if sealed == nil {
-			if n != 8 { // header and bases, five frames, size, tail
-				t.Errorf("%d writes", n)
-			}
-			break
+		if err != nil && !errors.Is(sealed, err) {
+			t.Errorf("Append: %v, Seal: %v", err, sealed)
 		}
-		if !errors.Is(sealed, errFull) || err != nil && !errors.Is(err, errFull) {
-			t.Errorf("write %d fails: %v, %v", n+1, err, sealed)
+		return sealed
+	}
+	whole := &memory{}
+	must(t, write(whole))
+	size := int64(len(whole.b))
+	for room := int64(1); room < size; room += size / 37 {
+		m := &memory{room: room}
+		if err := write(m); !errors.Is(err, errFull) {
+			t.Errorf("room for %d of %d bytes: %v", room, size, err)
 		}
-		b := m.bytes()
-		if s, err := Summarize(bytes.NewReader(b), int64(len(b))); err != nil || s.Sealed {
-			t.Errorf("write %d fails: %+v, %v", n+1, s, err)
+		if s, err := Summarize(m, int64(len(m.b))); s.Sealed || room >= HeaderSize && err != nil {
+			t.Errorf("room for %d of %d bytes: %+v, %v", room, size, s, err)
 		}
 	}
 }

@@ -283,12 +283,17 @@ func TestBasesInACircle(t *testing.T) {
 		wg.Go(func() {
 			r := f.reader(t, generation(i%3))
 			defer r.Close()
-			if _, err := r.ReadAt(make([]byte, 300), 100); !errors.Is(err, errCircle) {
+			if _, err := r.ReadAt(make([]byte, 300), 100); !errors.Is(err, ErrBase) {
 				t.Errorf("member %d: %v", i%3, err)
 			}
 		})
 	}
 	wg.Wait()
+	r := f.reader(t, generation(0))
+	if _, err := r.ReadAt(make([]byte, 300), 100); !errors.Is(err, errCircle) {
+		t.Error(err)
+	}
+	r.Close()
 	f.checkReleased(t)
 	deep := chainOf(t, maxDepth+1, 1, 1000, 8<<10, codec.BF16, 1<<20)
 	for i, fails := range []bool{true, false} {
@@ -481,6 +486,15 @@ func smallDependent(t testing.TB) (f *family, want, before []byte) {
 	t.Helper()
 	f = chainOf(t, 2, 2, 700, 512, codec.BF16, 1<<20)
 	before = bytes.Clone(f.logical[generation(0)])
+	for i := range 2 {
+		r := f.reader(t, generation(i))
+		for _, e := range r.Log().Extents[1:] {
+			if e.Frame.Coding != CodingDelta {
+				t.Fatalf("member %d: %+v", i, e)
+			}
+		}
+		r.Close()
+	}
 	file := &memory{b: f.stored[generation(0)]}
 	w, err := OpenWriter(file, int64(len(file.b)), f.cache, NewEncoders(1, 8<<20))
 	must(t, err)

@@ -23,8 +23,9 @@ func partName(final string) string {
 	return filepath.Join(filepath.Dir(final), ".mithrilfs-part."+randomName())
 }
 
-// copyBuffer is how much Pack and Unpack read at once.
-const copyBuffer = 1 << 20
+// copyBuffer is how much Pack and Unpack read at once: several frames of a
+// dependent, which are decoded together.
+const copyBuffer = 4 << 20
 
 // Pack copies src, a file or a directory, to dst, in a backing directory: what
 // is worth it becomes a container there. dst must not exist. Modes and

@@ -15,8 +15,9 @@ import (
 	"github.com/mithrilfs/mithrilfs/store"
 )
 
-// catBuffer is how much cat reads at once.
-const catBuffer = 1 << 20
+// catBuffer is how much cat reads at once: several frames of a dependent, which are
+// decoded together.
+const catBuffer = 4 << 20
 
 func (a *app) catCommand() *cobra.Command {
 	var span string

@@ -154,6 +154,36 @@ func TestScanUnreadable(t *testing.T) {
 	}
 }
 
+// What is mounted below is another directory, and may hide dependents.
+func TestScanMounts(t *testing.T) {
+	l := newLab(t)
+	run := newTraining(1, testWeights)
+	l.save("a/step-1.st", run.model(codec.BF16))
+	l.save("b/step-1.st", run.model(codec.BF16))
+	g := container.NewGeneration()
+	l.put(fmt.Sprintf("%s/%x", pinDir, g[:]), nil)
+	time.Sleep(2 * clockTick)
+	l.scan()
+	if len(l.catalog.Unneeded()) != 1 {
+		t.Fatal("a pin of nothing is needed")
+	}
+	if err := unix.Mount("none", l.path("a"), "tmpfs", 0, "size=1m"); err != nil {
+		t.Skip("SKIPPED: ", err)
+	}
+	defer func() { must(t, unix.Unmount(l.path("a"), 0)) }()
+	must(t, os.WriteFile(l.path("a/step-2.st"), l.get("b/step-1.st"), 0o600))
+	time.Sleep(2 * clockTick)
+	if got := rels(l.scan()); got != "b/step-1.st" {
+		t.Errorf("%s", got)
+	}
+	if len(l.catalog.Unneeded()) != 0 {
+		t.Error("a pin is not needed although a directory can't be seen")
+	}
+	if l.log.Len() > 0 {
+		t.Errorf("log:\n%s", l.log.String())
+	}
+}
+
 // Pins go when nothing depends on them, and never while something that was not
 // seen may.
 func TestUnneeded(t *testing.T) {

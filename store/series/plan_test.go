@@ -440,6 +440,24 @@ func TestPlanForms(t *testing.T) {
 	if w.String() != want {
 		t.Errorf("\n%s", w)
 	}
+	// A keyframe stays, although the chain behind it has become short.
+	w.remove(0)
+	w.remove(0)
+	w.settle()
+	if got := w.fulls(); !slices.Equal(got, []int{1, 3}) {
+		t.Errorf("%v are full:\n%s", got, w)
+	}
+	// With a smaller Depth, chains are cut into as few as can be.
+	w = newWorld(t, Options{Depth: 20})
+	for step := range int64(20) {
+		w.save(step)
+	}
+	w.settle()
+	w.o.Depth = 3
+	w.settle()
+	if got := w.fulls(); !slices.Equal(got, []int{3, 7, 11, 15, 19}) {
+		t.Errorf("%v are full:\n%s", got, w)
+	}
 	// Without a gain nothing is coded.
 	w = newWorld(t, Options{})
 	w.f.Gains[0] = 0.03

@@ -38,9 +38,9 @@ are all NaNs. Both parts of a complex number count as an element.
 
 The relative change from x to y is |x-y| / max(|x|, |y|): 0 for 0 and -0, more than 1
 where the sign has changed, 2 at most. LARGEST is the largest of the tensor, MEAN the
-mean over all its elements, those that have not changed too. Elements that were or
-became infinite or NaN are left out of both, and counted as non-finite. Integers and
-booleans are numbers like others. Quantised blocks, packed types, and files in which
+mean over all its elements, those that have not changed too. Changed elements that
+were or became infinite or NaN are left out of both, and counted as non-finite.
+Integers and booleans are numbers like others. Quantised blocks, packed types, and files in which
 no tensors are found are compared byte by byte, without a relative change.
 
 Tensors whose shapes differ are not compared, nor are those whose types differ in

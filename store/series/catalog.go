@@ -34,7 +34,8 @@ type Catalog struct {
 	dir    *os.File
 	log    *slog.Logger
 	known  map[Key]*entry
-	seen   map[Key]bool
+	seen   map[Key]bool // with a name that clients see
+	pinned map[Key]bool
 	tables map[Fingerprint][][]container.Tensor // of members, each once
 
 	pins     []Pin
@@ -158,7 +159,7 @@ func (c *Catalog) forget() {
 	tables := make(map[Fingerprint][][]container.Tensor)
 	for key, e := range c.known {
 		switch {
-		case !c.seen[key]:
+		case !c.seen[key] && !c.pinned[key]:
 			delete(c.known, key)
 		case e.member != nil:
 			m := e.member
@@ -193,7 +194,7 @@ func (c *Catalog) Unneeded() []Pin {
 
 // readPins lists the pins. A directory without any has none.
 func (c *Catalog) readPins() error {
-	c.pins = nil
+	c.pins, c.pinned = nil, make(map[Key]bool)
 	d, err := c.open(pinDir, unix.O_DIRECTORY)
 	if errors.Is(err, unix.ENOENT) {
 		return nil
@@ -217,6 +218,11 @@ func (c *Catalog) readPins() error {
 			continue // it went away
 		}
 		c.pins = append(c.pins, Pin{container.Generation(b), keyOf(&st), st.Nlink})
+		// A base without another name may have bases itself.
+		if e := c.look(path.Join(pinDir, name), &st); e == nil || e.problem != "" {
+			c.complete = false
+		}
+		c.pinned[keyOf(&st)] = true
 	}
 	return nil
 }
@@ -265,13 +271,10 @@ func (c *Catalog) scanFile(dir *os.File, rel string, add func(Member)) {
 	if c.seen[key] {
 		return
 	}
-	e := c.known[key]
-	if e == nil || e.again || !e.current(&st) {
-		if e = c.read(rel, &st, e); e == nil {
-			c.complete = false
-			return
-		}
-		c.known[key] = e
+	e := c.look(rel, &st)
+	if e == nil {
+		c.complete = false
+		return
 	}
 	c.seen[key] = true
 	c.complete = c.complete && e.problem == ""
@@ -281,6 +284,20 @@ func (c *Catalog) scanFile(dir *os.File, rel string, add func(Member)) {
 		m.Step, m.Place = ParseStep(rel)
 		add(m)
 	}
+}
+
+// look returns what there is to know of a file, which is read if it has changed. It
+// returns nil for one that is not the one with these attributes any more.
+func (c *Catalog) look(rel string, st *unix.Statx_t) *entry {
+	key := keyOf(st)
+	e := c.known[key]
+	if e != nil && !e.again && e.current(st) {
+		return e
+	}
+	if e = c.read(rel, st, e); e != nil {
+		c.known[key] = e
+	}
+	return e
 }
 
 // current says whether a file is as it was when e was read.

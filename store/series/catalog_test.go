@@ -223,8 +223,8 @@ func TestUnneeded(t *testing.T) {
 		t.Errorf("%d pins, not 1", n)
 	}
 	must(t, os.Remove(l.path("run/step-1.st")))
-	if n := unneeded(); n != 2 {
-		t.Errorf("%d pins, not 2", n)
+	if n := unneeded(); n != 1 { // which needs the other one
+		t.Errorf("%d pins, not 1", n)
 	}
 	damaged := l.get("run/step-2.st")
 	damaged[30] ^= 1
@@ -242,6 +242,42 @@ func TestUnneeded(t *testing.T) {
 	l.catalog.dirs[1].ctime.Nsec ^= 1
 	if l.catalog.unchanged() {
 		t.Error("a directory that changed is not noticed")
+	}
+}
+
+// A base that has only its pin may have bases itself, of which the same is true.
+func TestUnneededChain(t *testing.T) {
+	l := newLab(t)
+	run := newTraining(1, testWeights)
+	for step := range 4 {
+		run.step()
+		l.save(fmt.Sprintf("step-%d.st", step), run.model(codec.BF16))
+	}
+	for _, a := range Plan(l.families()[0], Options{Bases: 1}) {
+		l.run(a)
+	}
+	for _, rel := range []string{"step-1.st", "step-2.st", "step-3.st"} {
+		l.remove(rel)
+	}
+	for want := range 4 { // without step 0, one pin after the other
+		time.Sleep(2 * clockTick)
+		if got := rels(l.scan()); want == 0 && got != "step-0.st" {
+			t.Errorf("%s", got)
+		}
+		unneeded := l.catalog.Unneeded()
+		if len(unneeded) != min(want, 1) {
+			t.Fatalf("%d of %d pins are not needed", len(unneeded), len(l.catalog.Pins()))
+		}
+		if want == 0 {
+			l.verify()
+			l.remove("step-0.st")
+		}
+		for _, p := range unneeded {
+			must(t, os.Remove(l.path(fmt.Sprintf("%s/%x", pinDir, p.Generation[:]))))
+		}
+	}
+	if n := len(l.catalog.known); n > 1 {
+		t.Errorf("%d files are remembered", n)
 	}
 }
 

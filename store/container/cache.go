@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 
 	"github.com/valyala/bytebufferpool"
-	"golang.org/x/sys/unix"
 
 	"github.com/mithrilfs/mithrilfs/codec"
 	"github.com/mithrilfs/mithrilfs/codec/delta"
@@ -85,24 +84,50 @@ type block struct {
 	err     error         // set before ready is closed
 }
 
-// acquire returns the decoded frame, filled by fill if no one has it. Pass it
-// to release when its bytes have been used. A reader that gives up, with
-// unix.EINTR, leaves fill at work.
-func (c *Cache) acquire(ctx context.Context, key cacheKey, length int, fill func([]byte) error) (*block, error) {
-	b, have := c.enter(key, length)
+// frameWanted is a decoded frame that somebody wants to read.
+type frameWanted struct {
+	key    cacheKey
+	length int
+	fill   func([]byte) error
+}
+
+// acquire returns the decoded frames, filled where no one has them. Pass each to
+// release when its bytes have been used. A reader that gives up, with unix.EINTR,
+// leaves fill at work.
+func (c *Cache) acquire(ctx context.Context, wanted ...frameWanted) ([]*block, error) {
+	blocks := make([]*block, len(wanted))
+	missing := make([]int, 0, len(wanted))
+	for i, f := range wanted {
+		var have bool
+		if blocks[i], have = c.enter(f.key, f.length); !have {
+			missing = append(missing, i)
+		}
+	}
+	fill := func() {
+		for _, i := range missing {
+			c.fill(blocks[i], wanted[i].fill)
+		}
+	}
 	switch {
-	case have:
+	case len(missing) == 0:
 	case ctx.Done() == nil:
-		c.fill(b, fill)
+		fill()
 	default:
-		go c.fill(b, fill)
+		go fill()
 	}
-	err := b.wait(ctx)
-	if err != nil {
+	var err error
+	for _, b := range blocks {
+		if err == nil {
+			err = b.wait(ctx)
+		}
+	}
+	if err == nil {
+		return blocks, nil
+	}
+	for _, b := range blocks {
 		c.release(b)
-		return nil, err
 	}
-	return b, nil
+	return nil, err
 }
 
 // enter returns the block of a frame with a reference for the caller, and one
@@ -159,19 +184,10 @@ func (c *Cache) fill(b *block, fill func([]byte) error) {
 
 // wait returns when the block is filled, with the error of that.
 func (b *block) wait(ctx context.Context) error {
-	select {
-	case <-b.ready:
-		return b.err
-	default:
+	if err := patience.Wait(ctx, b.ready); err != nil {
+		return err
 	}
-	patient, release := patience.Context(ctx)
-	defer release()
-	select {
-	case <-b.ready:
-		return b.err
-	case <-patient.Done():
-		return unix.EINTR
-	}
+	return b.err
 }
 
 func (c *Cache) release(b *block) {

@@ -5,7 +5,6 @@ import (
 	"sync"
 
 	"github.com/valyala/bytebufferpool"
-	"golang.org/x/sys/unix"
 
 	"github.com/mithrilfs/mithrilfs/codec"
 	"github.com/mithrilfs/mithrilfs/store/patience"
@@ -82,15 +81,8 @@ func (c *Chunk) Truncate(n int) { c.data.B = c.data.B[:n] }
 // unix.EINTR.
 func (e *Encoders) take(ctx context.Context, w *Writer) (*bytebufferpool.ByteBuffer, error) {
 	for room := e.reserve(w); room != nil; room = e.reserve(w) {
-		patient, release := patience.Context(ctx)
-		select {
-		case <-room:
-		case <-patient.Done():
-		}
-		over := patient.Err() != nil
-		release()
-		if over {
-			return nil, unix.EINTR
+		if err := patience.Wait(ctx, room); err != nil {
+			return nil, err
 		}
 	}
 	b := sized(&e.raw, codec.FrameSize)

@@ -165,13 +165,21 @@ func (r *Reader) piece(ctx context.Context, off, end int64) ([]byte, *block, err
 
 // block returns the decoded frame of an extent, to be released.
 func (r *Reader) block(ctx context.Context, e *Extent, g Generation) (*block, error) {
-	f := e.Frame
-	if f.Coding == CodingDelta {
-		return r.deltaBlock(ctx, &f, g)
+	if e.Frame.Coding == CodingDelta {
+		return r.deltaBlock(ctx, &e.Frame, g)
 	}
-	return r.cache.acquire(ctx, cacheKey{r.id, f.Position}, int(f.Length), func(dst []byte) error {
+	blocks, err := r.cache.acquire(ctx, r.want(e.Frame, g))
+	if err != nil {
+		return nil, err
+	}
+	return blocks[0], nil
+}
+
+// want says how to get a decoded frame, other than a delta frame.
+func (r *Reader) want(f Frame, g Generation) frameWanted {
+	return frameWanted{cacheKey{r.id, f.Position}, int(f.Length), func(dst []byte) error {
 		return r.cache.decode(r.src, &f, g, dst)
-	})
+	}}
 }
 
 // Check reads a frame from the container itself, past any cache, and checks

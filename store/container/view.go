@@ -24,16 +24,42 @@ func (r *Reader) View(ctx context.Context, off int64, n int) (*View, error) {
 	if off >= size {
 		return nil, io.EOF
 	}
+	end := min(off+int64(n), size)
+	r.announce(off, end)
 	v := &View{cache: r.cache}
+	if len(r.Dependence().Bases) > 0 {
+		if err := v.addPieces(ctx, r, off, end); err != nil {
+			return nil, err
+		}
+		return v, nil
+	}
+	extents, wanted := r.within(off, end)
+	var err error
+	if v.blocks, err = r.cache.acquire(ctx, wanted...); err != nil {
+		return nil, err
+	}
+	for i, e := range extents {
+		v.addHole(e.Start - off)
+		off = max(off, e.Start)
+		stop := min(end, e.End())
+		v.Slices = append(v.Slices, v.blocks[i].buf.B[off-e.Frame.Offset:stop-e.Frame.Offset])
+		off = stop
+	}
+	v.addHole(end - off)
+	return v, nil
+}
+
+// addPieces is for a container with bases: frames of theirs come before its own.
+// The view is released if that fails.
+func (v *View) addPieces(ctx context.Context, r *Reader, off, end int64) error {
 	together := together{r: r}
 	defer together.release()
-	r.announce(off, min(off+int64(n), size))
-	for end := min(off+int64(n), size); off < end; {
+	for off < end {
 		together.reach(ctx, off, end)
 		p, b, err := r.piece(ctx, off, end)
 		if err != nil {
 			v.Release()
-			return nil, err
+			return err
 		}
 		v.Slices = append(v.Slices, p)
 		if b != nil {
@@ -41,7 +67,26 @@ func (r *Reader) View(ctx context.Context, off int64, n int) (*View, error) {
 		}
 		off += int64(len(p))
 	}
-	return v, nil
+	return nil
+}
+
+// within returns the extents of a range, and their frames.
+func (r *Reader) within(off, end int64) (Extents, []frameWanted) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	extents := append(Extents(nil), r.log.Extents.Within(off, end)...)
+	wanted := make([]frameWanted, len(extents))
+	for i, e := range extents {
+		wanted[i] = r.want(e.Frame, r.log.generation(&e.Frame))
+	}
+	return extents, wanted
+}
+
+// addHole appends n zeros, if that is not negative.
+func (v *View) addHole(n int64) {
+	for ; n > 0; n -= int64(len(zeros)) {
+		v.Slices = append(v.Slices, zeros[:min(n, int64(len(zeros)))])
+	}
 }
 
 // Len is how many bytes there are.

@@ -32,6 +32,26 @@ func Context(ctx context.Context) (context.Context, context.CancelFunc) {
 	return patient, func() { stop(); cancel() }
 }
 
+// Wait returns when ready is closed, or unix.EINTR when ctx ended Patience ago.
+func Wait(ctx context.Context, ready <-chan struct{}) error {
+	select {
+	case <-ready:
+		return nil
+	case <-ctx.Done():
+	}
+	if Over(ctx) {
+		return unix.EINTR
+	}
+	timer := time.NewTimer(Patience)
+	defer timer.Stop()
+	select {
+	case <-ready:
+		return nil
+	case <-timer.C:
+		return unix.EINTR
+	}
+}
+
 // Over says whether the request of ctx has been answered with EINTR: what it
 // has not begun yet must not happen any more.
 func Over(ctx context.Context) bool {

@@ -84,3 +84,37 @@ func TestDoPanics(t *testing.T) {
 	}()
 	_, _ = Do(t.Context(), func(context.Context) (int, error) { panic("a mistake") }, nil)
 }
+
+func TestWait(t *testing.T) {
+	open, closed := make(chan struct{}), make(chan struct{})
+	close(closed)
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, ctx := range []context.Context{context.Background(), t.Context(), over} {
+		if err := Wait(ctx, closed); err != nil {
+			t.Errorf("%v, and it was ready", err)
+		}
+	}
+	begin := time.Now()
+	if err := Wait(over, open); !errors.Is(err, unix.EINTR) || time.Since(begin) < Patience {
+		t.Errorf("%v after %v", err, time.Since(begin))
+	}
+	late := make(chan struct{})
+	time.AfterFunc(Patience/10, func() { close(late) })
+	if err := Wait(over, late); err != nil {
+		t.Errorf("%v, and it was ready soon", err)
+	}
+}
+
+// TestWaitIsPatientOnce: a request whose patience is over waits no more.
+func TestWaitIsPatientOnce(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	patient, release := Context(ctx)
+	defer release()
+	<-patient.Done()
+	begin := time.Now()
+	if err := Wait(patient, make(chan struct{})); !errors.Is(err, unix.EINTR) || time.Since(begin) > Patience/2 {
+		t.Errorf("%v after %v", err, time.Since(begin))
+	}
+}

@@ -34,10 +34,11 @@ const (
 	sampleRun  = 64
 	probeStep  = 4093
 	coarseStep = 1021
-	fineStep   = 251
+	fineStep   = 509
 
-	// If more values than this occur, all bytes are counted. The noise of a fine
-	// sample of n bytes costs about (values-1)/(2n ln 2) bits for each byte coded.
+	// If more values than this occur, all bytes are counted. The noise of a coarse
+	// and a fine sample, of n bytes, costs about (values-1)/(2n ln 2) bits for each
+	// byte coded.
 	manyValues = 96
 )
 

@@ -76,15 +76,12 @@ func (h *huffman) survey(b []byte) (f field, isField, worth bool) {
 		countBytes(&h.count, b)
 		return f, false, true
 	}
-	countSample(&h.count, b, fineStep)
+	n += countSample(&h.count, b, fineStep)
 	for v := range h.count {
-		switch {
-		case h.others[v] != 0:
+		if h.others[v] != 0 {
 			h.count[v] = h.others[v]
-		case h.count[v] != 0:
-			h.count[v] = h.count[v] * fineStep / sampleRun
-		default:
-			h.count[v] = h.coarse[v] * coarseStep / sampleRun
+		} else {
+			h.count[v] = uint32(uint64(h.count[v]+h.coarse[v]) * uint64(len(b)) / uint64(n))
 		}
 	}
 	return f, false, true

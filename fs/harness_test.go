@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mithrilfs/mithrilfs/store"
 )
 
 // A mount must never be touched by the process that serves it. So the test
@@ -34,6 +36,7 @@ type daemonOrder struct {
 	AllowOther bool
 	ReadOnly   bool
 	Watched    bool // calls that change files wait for the test: see watcher
+	Series     bool // checkpoints are coded against each other, almost at once
 }
 
 func TestMain(m *testing.M) {
@@ -65,7 +68,9 @@ func daemon(order string) int {
 		level = slog.LevelDebug
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
-	s, err := Mount(o.Dir, o.Point, Options{AllowOther: o.AllowOther, ReadOnly: o.ReadOnly, Logger: log, Debug: level == slog.LevelDebug})
+	options := Options{AllowOther: o.AllowOther, ReadOnly: o.ReadOnly, Logger: log, Debug: level == slog.LevelDebug}
+	options.Store.Series = store.SeriesOptions{Enabled: o.Series, Quiet: 10 * time.Millisecond}
+	s, err := Mount(o.Dir, o.Point, options)
 	if err != nil {
 		fmt.Println(err)
 		return 1

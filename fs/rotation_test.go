@@ -200,3 +200,54 @@ func TestRotation(t *testing.T) {
 		}
 	}
 }
+
+// TestRotationOfSeries: the Trainer removes the same checkpoints, wholly, while
+// those of the run are coded against each other, and the others stay what they
+// were.
+func TestRotationOfSeries(t *testing.T) {
+	const keep = 3
+	rotator := startRotator(t, keep)
+	m := startMount(t, daemonOrder{Dir: t.TempDir(), Point: t.TempDir(), Series: true}, nil)
+	root := m.path("run")
+	must(t, os.Mkdir(root, 0o700))
+	steps := []int{900, 100, 200, 50, 300, 150} // by name, others would go
+	if testing.Short() || raceDetector {
+		steps = steps[:5]
+	}
+	saves := seriesOf(realWeights(t), len(steps))
+	var want []string
+	saved := make(map[string]time.Time)
+	for i, step := range steps {
+		name := fmt.Sprintf("checkpoint-%d", step)
+		dir := filepath.Join(root, name)
+		must(t, os.Mkdir(dir, 0o700))
+		saveLikeSafetensors(t, filepath.Join(dir, "model.safetensors"), saves[i])
+		saved[name] = mtime(t, dir)
+		coded := strings.Count(m.log.String(), "coded anew")
+		if i > 0 {
+			eventually(t, func() bool { return strings.Count(m.log.String(), "coded anew") > coded })
+		}
+		time.Sleep(300 * time.Millisecond) // times within a second are not believed
+		want = append(want, name)
+		want = want[max(0, len(want)-keep):]
+		if got := rotator.rotate(t, root); !slices.Equal(got, slices.Sorted(slices.Values(want))) {
+			t.Errorf("after %s: %v are left, want %v", name, got, want)
+		}
+		for _, kept := range want {
+			if now := mtime(t, filepath.Join(root, kept)); !now.Equal(saved[kept]) {
+				t.Errorf("the time of %s has become %v, it was %v", kept, now, saved[kept])
+			}
+		}
+	}
+	for i, step := range steps {
+		name := fmt.Sprintf("checkpoint-%d", step)
+		if slices.Contains(want, name) {
+			eventuallyFile(t, filepath.Join(root, name, "model.safetensors"), saves[i])
+		}
+	}
+	must(t, os.RemoveAll(root))
+	eventually(t, func() bool {
+		pins, err := os.ReadDir(filepath.Join(m.backing, ".mithrilfs/bases"))
+		return err == nil && len(pins) == 0
+	})
+}

@@ -124,3 +124,97 @@ func TestCompactEnds(t *testing.T) {
 	must(t, s.Close())
 	checkSeries(t, s.Path(), files)
 }
+
+// TestPacer: work takes its share of the time, and much less while clients save.
+func TestPacer(t *testing.T) {
+	s, err := Open(t.TempDir(), Options{still: true})
+	must(t, err)
+	defer func() { must(t, s.Close()) }()
+	const work = 10 * time.Millisecond
+	nap := func(p *pacer) time.Duration {
+		must(t, p.wait())
+		time.Sleep(work)
+		began := time.Now()
+		must(t, p.wait())
+		return time.Since(began)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	for _, c := range []struct {
+		cpu     float64
+		saving  bool
+		hurry   bool
+		workers int
+		least   time.Duration
+		most    time.Duration // generous: the machine may be busy
+	}{
+		{cpu: 1, workers: 1, most: work},
+		{cpu: 0.5, workers: 1, least: work, most: 20 * work},
+		{cpu: 1.5, workers: 2, least: work / 3, most: 10 * work},
+		{cpu: 1, saving: true, workers: 1, least: 9 * work, most: 100 * work},
+		{cpu: 1, saving: true, hurry: true, workers: 1, most: work},
+	} {
+		s.written.Store(0)
+		if c.saving {
+			s.written.Store(time.Now().UnixNano())
+		}
+		p := newPacer(ctx, s, c.cpu)
+		p.hurry = c.hurry
+		if got := nap(p); got < c.least || got > c.most || p.workers != c.workers {
+			t.Errorf("%+v: it waits for %v, with %d workers", c, got, p.workers)
+		}
+	}
+	p := newPacer(ctx, s, 0.001)
+	must(t, p.wait())
+	time.Sleep(work)
+	cancel()
+	if err := p.wait(); !errors.Is(err, context.Canceled) {
+		t.Errorf("after the end it says %v", err)
+	}
+}
+
+// TestNoGain: checkpoints that do not become smaller stay full, and are not tried
+// again.
+func TestNoGain(t *testing.T) {
+	s, err := Open(t.TempDir(), Options{still: true})
+	must(t, err)
+	defer func() { must(t, s.Close()) }()
+	saves := [][]byte{savesOf(t, 1, 1)[0], savesOf(t, 5, 1)[0]}
+	storeFile(t, s, "a", saves[0])
+	storeFile(t, s, "b", saves[1])
+	m, base := memberOf(t, s, "a"), memberOf(t, s, "b")
+	st, err := os.Stat(filepath.Join(s.Path(), "a"))
+	must(t, err)
+	_, err = s.keeper.recoding().recode(m, []member{base}, alike(logOf(t, s, "a"), logOf(t, s, "b")), st.Size()*19/20)
+	if !errors.Is(err, errNoGain) {
+		t.Errorf("unrelated weights: %v", err)
+	}
+	expect(t, s, map[string][]byte{"a": saves[0], "b": saves[1]})
+	if l := logOf(t, s, "a"); len(l.Dependence.Bases) != 0 {
+		t.Error("it was coded anew")
+	}
+	s.keeper.tidy()
+	if pins := pinsOf(t, s.Path()); len(pins) > 0 {
+		t.Errorf("%v are pinned", pins)
+	}
+	leftovers(t, s.Path(), nil)
+}
+
+// TestOrderComesFirst: who asks for a run does not wait for one that the store
+// does by itself.
+func TestOrderComesFirst(t *testing.T) {
+	s, err := Open(t.TempDir(), Options{Series: SeriesOptions{Enabled: true, Quiet: time.Millisecond, CPU: 0.0001}})
+	must(t, err)
+	files := make(map[string][]byte)
+	for i, data := range savesOf(t, 1, 6) {
+		name := fmt.Sprintf("checkpoint-%d.safetensors", i)
+		storeFile(t, s, name, data)
+		files[name] = data
+	}
+	eventually(t, func() bool { return s.pins.count.Load() > 0 }) // it has begun
+	must(t, s.Compact(context.Background(), CompactOptions{}))
+	if n := s.Stats().Coded; n < 5 {
+		t.Errorf("%d are coded", n)
+	}
+	expect(t, s, files)
+	must(t, s.Close())
+}

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/mithrilfs/mithrilfs/store/container"
@@ -16,6 +17,7 @@ type keeper struct {
 	store   *Store
 	options SeriesOptions
 	orders  chan *order
+	waiting atomic.Int32 // those who wait to place an order
 
 	bases bases   // of its own: what it reads is not what clients will
 	known indexes // touched by the goroutine only, as is what follows

@@ -51,6 +51,8 @@ func (s *Store) Compact(ctx context.Context, o CompactOptions) error {
 		return s.writable("compact", "")
 	}
 	x := &order{CompactOptions: o, ctx: ctx, done: make(chan error, 1)}
+	s.keeper.waiting.Add(1)
+	defer s.keeper.waiting.Add(-1)
 	select {
 	case s.keeper.orders <- x:
 	case <-ctx.Done():

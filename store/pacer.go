@@ -7,7 +7,7 @@ import (
 )
 
 // pacer makes the compactor take no more than its share of the processors, and
-// much less while clients save.
+// much less while clients save, unless somebody waits for it.
 type pacer struct {
 	store   *Store
 	ctx     context.Context
@@ -37,7 +37,10 @@ func (p *pacer) wait() error {
 		return err
 	}
 	share := p.share
-	if p.store.saving() && !p.hurry {
+	switch {
+	case p.hurry || p.store.keeper.waiting.Load() > 0:
+		share = 1
+	case p.store.saving():
 		share *= savingShare
 	}
 	if worked := time.Since(p.last); share < 1 && !p.last.IsZero() {

@@ -52,6 +52,10 @@ process in the background that serves it until it is unmounted. On SIGTERM, SIGI
 or SIGHUP that process waits up to 10 seconds for open files, seals them, unmounts
 and exits. On SIGUSR1 it logs what it has counted.
 
+When nothing has been saved for some seconds, checkpoints of one run are stored as their
+differences from the next ones, in the background and at lowest priority; --series=off
+leaves them as they are.
+
 In the foreground the log goes to standard error, in the background nowhere, unless
 --log names a file, which is appended to.
 

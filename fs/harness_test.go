@@ -69,7 +69,9 @@ func daemon(order string) int {
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 	options := Options{AllowOther: o.AllowOther, ReadOnly: o.ReadOnly, Logger: log, Debug: level == slog.LevelDebug}
-	options.Store.Series = store.SeriesOptions{Enabled: o.Series, Quiet: 10 * time.Millisecond}
+	// MITHRILFS_TEST_SERIES=1 runs any test beside the coding of checkpoints.
+	series := o.Series || os.Getenv("MITHRILFS_TEST_SERIES") != ""
+	options.Store.Series = store.SeriesOptions{Enabled: series, Quiet: 10 * time.Millisecond}
 	s, err := Mount(o.Dir, o.Point, options)
 	if err != nil {
 		fmt.Println(err)

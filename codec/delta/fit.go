@@ -8,10 +8,11 @@ import (
 // A sample is some of the elements of a frame, whole blocks, from which the
 // encoder finds the parameters. What it does here does not concern the decoder.
 type sample[T ordinal] struct {
-	at      []int // first element of each block
-	rows    []observation
-	columns []uint8 // levels
-	mean    float64 // of the sizes
+	at       []int // first element of each block
+	rows     []observation
+	expected []float64 // sizes, by the curves so far
+	columns  []uint8   // levels
+	mean     float64   // of the sizes
 }
 
 // An observation is an element of the sample: where it stands on each curve, and
@@ -228,28 +229,46 @@ func (s *sample[T]) curvesOf(used [curves]bool) (factor [curves][movements]float
 			factor[c][i] = 1
 		}
 	}
+	s.expected = grow(s.expected, len(s.rows))
+	for i := range s.expected {
+		s.expected[i] = s.mean
+	}
 	const prior = 0.75
-	for range 2 {
+	// Rounds get better by what is before them: a part of the sample will do at first.
+	for _, every := range [...]int{4, 4, 1, 1} {
 		for c := range curves {
 			if !used[c] {
 				continue
 			}
-			var seen, expected [movements]float64
-			for i := range s.rows {
-				on := &s.rows[i].on
-				e := s.mean * factor[0][on[0]] * factor[1][on[1]] * factor[2][on[2]] * factor[3][on[3]] * factor[4][on[4]]
-				weight := 1 / (1 + e)
-				seen[on[c]] += float64(min(s.rows[i].size, 8*(1+e)) * weight)
-				expected[on[c]] += float64(e * weight)
-			}
+			seen, expected := s.sums(c, every)
+			var change [movements]float64
 			for i := range curveSizes[c] {
+				change[i] = 1
 				if expected[i] > 0 {
-					factor[c][i] *= (seen[i] + prior) / (expected[i] + prior)
+					change[i] = (seen[i] + prior) / (expected[i] + prior)
 				}
+				factor[c][i] *= change[i]
+			}
+			for i := range s.rows {
+				s.expected[i] *= change[s.rows[i].on[c]&(movements-1)]
 			}
 		}
 	}
 	return factor
+}
+
+// sums returns the sums of the sizes, and of what they should be, at each place of
+// a curve, of one row in so many.
+func (s *sample[T]) sums(c, every int) (seen, expected [movements]float64) {
+	all := s.expected[:len(s.rows)]
+	for i := 0; i < len(s.rows); i += every {
+		row := &s.rows[i]
+		e, at := all[i], row.on[c]&(movements-1)
+		weight := 1 / (1 + e)
+		seen[at] += float64(min(row.size, 8*(1+e)) * weight)
+		expected[at] += float64(e * weight)
+	}
+	return seen, expected
 }
 
 // fit sets the scores of p: the factors' logarithms.

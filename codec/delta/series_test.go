@@ -25,7 +25,7 @@ import (
 // TestSeries measures how small the checkpoints of a series become, given the
 // ones before them:
 //
-//	go test ./codec/delta -run TestSeries -v -series DIR
+//	go test ./codec/delta -run TestSeries$ -v -series DIR
 //
 // DIR holds step-N.safetensors, as testdata/series/make.py writes them.
 var (
@@ -34,6 +34,7 @@ var (
 	seriesFrame = flag.Int("series-frame", FrameSize, "bytes in a frame")
 	seriesEvery = flag.Int("series-every", 1, "measure one frame of so many")
 	seriesBases = flag.Int("series-bases", 3, "the most bases of a frame")
+	seriesDepth = flag.Int("series-depth", 12, "the most frames between a read and a full one")
 	seriesBack  = flag.Bool("series-back", false, "code each checkpoint given the ones after it")
 )
 
@@ -155,6 +156,74 @@ func TestSeries(t *testing.T) {
 	slices.Sort(ratios)
 	slices.Sort(gains)
 	t.Logf("median: delta %.2f, %.2f times smaller than xor+zstd-1", ratios[len(ratios)/2], gains[len(gains)/2])
+}
+
+// TestSeriesDepth measures how long reads at the end of a chain take: each
+// checkpoint is coded given the ones after it, the last one is at hand. It takes
+// at most -series-depth of them.
+func TestSeriesDepth(t *testing.T) {
+	if *seriesDir == "" {
+		t.Skip("no -series")
+	}
+	paths, err := filepath.Glob(filepath.Join(*seriesDir, "step-*.safetensors"))
+	if err != nil || len(paths) < 2 {
+		t.Fatalf("no series in %s", *seriesDir)
+	}
+	slices.Sort(paths)
+	slices.Reverse(paths)
+	var steps []*checkpoint
+	for _, path := range paths[:min(len(paths), *seriesDepth+1)] {
+		c, err := readCheckpoint(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		steps = append(steps, c)
+	}
+	runtime.LockOSThread() // for threadTime
+	defer runtime.UnlockOSThread()
+	var worst, all time.Duration
+	size := 0
+	for i, p := range steps[0].pieces {
+		took := readChain(t, steps, i)
+		worst, all = max(worst, took), all+took
+		size += p.to - p.from
+	}
+	t.Logf("depth %d: %.1f ms a frame, at most %.1f; %.1f MB/s a core",
+		len(steps)-1, float64(all.Microseconds())/1e3/float64(len(steps[0].pieces)), float64(worst.Microseconds())/1e3, float64(size)/1e6/all.Seconds())
+}
+
+// readChain returns how long it takes to decode piece i of the last of steps, when
+// only that of the first is at hand.
+func readChain(t *testing.T, steps []*checkpoint, i int) time.Duration {
+	t.Helper()
+	e, d := NewEncoder(), NewDecoder()
+	var frames [][]byte
+	var pieces []Elements // of the steps so far, the nearest first
+	for _, c := range steps {
+		src := c.elements(c.pieces[i])
+		if len(pieces) > 0 {
+			frame, ok := e.AppendFrame(nil, src, c.pieces[i].row, pieces[:min(len(pieces), *seriesBases)], noLimit)
+			if !ok {
+				t.Fatal("no frame")
+			}
+			frames = append(frames, frame)
+		}
+		pieces = append([]Elements{src}, pieces...)
+	}
+	at := pieces[len(pieces)-1:]
+	start := threadTime()
+	for _, frame := range frames {
+		next := Elements{make([]byte, len(at[0].Data)), at[0].Type}
+		if err := d.DecodeFrame(next.Data, frame, at[:min(len(at), maxBases)]); err != nil {
+			t.Fatal(err)
+		}
+		at = append([]Elements{next}, at...)
+	}
+	took := threadTime() - start
+	if !bytes.Equal(at[0].Data, pieces[0].Data) {
+		t.Fatal("other bytes")
+	}
+	return took
 }
 
 func measurePair(t *testing.T, c *checkpoint, bases []*checkpoint) (m measuredPair) {

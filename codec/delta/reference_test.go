@@ -307,8 +307,8 @@ func (d *referenceDecoder) exponent(v float32) int {
 }
 
 // inUnits returns v in units of elements of exponent e.
-func (d *referenceDecoder) inUnits(v float32, e int) float32 {
-	return float32(math.Ldexp(float64(v), 127+d.mantissa-d.firstE-e))
+func (d *referenceDecoder) inUnits(v float32, e int) float64 {
+	return math.Ldexp(float64(v), 127+d.mantissa-d.firstE-e)
 }
 
 func referenceDifference(a, b float32) float32 {
@@ -338,15 +338,15 @@ func (d *referenceDecoder) feature(i int) (f referenceFeature) {
 	f.guess = referenceOrdinal(uint64(bits), d.width)
 	f.e = d.exponent(v)
 	if f.moved {
-		_, octave := math.Frexp(float64(d.inUnits(step, f.e))) // 1 for 1 unit
+		part, octave := math.Frexp(d.inUnits(step, f.e)) // 1/2 and 1 for 1 unit
 		half := 0
-		if s := math.Ldexp(float64(d.inUnits(step, f.e)), -octave); s >= 0.75 {
+		if part >= 0.75 {
 			half = 1
 		}
 		f.m = referenceClamp(2*octave+half, 1, d.moves-1)
 	}
 	f.t = 8 + int(max(-7, min(7, d.inUnits(last, f.e))))
-	f.counts = uint64(min(float64(math.Ldexp(float64(step), 127+d.mantissa-d.fraction-d.firstE)), 1<<24))
+	f.counts = uint64(min(math.Ldexp(float64(step), 127+d.mantissa-d.fraction-d.firstE), 1<<24))
 	return f
 }
 

@@ -33,10 +33,10 @@ func NewEncoder() *Encoder { return &Encoder{} }
 // bases, if that takes less than limit bytes, and reports whether it did; if
 // not, it returns dst. The limit is usually the length of src's full frame.
 //
-// bases are one or two ranges of other checkpoints, of the elements that src has
+// bases are one to three ranges of other checkpoints, of the elements that src has
 // there: the nearest first, then the one on its other side, for a frame of step
-// 30 those of steps 20 and 10, or 40 and 50. The frame may use only the first.
-// Bases of other float types than src's are rounded to it.
+// 30 those of steps 20 and 10, or 40, 50 and 60. The frame may use only the first
+// ones. Bases of other float types than src's are rounded to it.
 //
 // row is the number of elements in a row of the tensor, its last dimension, or 0;
 // it makes frames smaller, never wrong.

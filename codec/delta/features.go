@@ -139,6 +139,10 @@ func (f *features[T]) measureBlockGo(p *params, l *float, from, to, column int) 
 	for i := range guess {
 		v := bases[0][i]
 		step, last := difference(v, bases[1][i]), difference(bases[1][i], bases[2][i])
+		if step == 0 && last == 0 {
+			exponent[i], move[i], trend[i] = uint8(exponentOf(v, p.firstExponent)), 0, noTrend
+			continue
+		}
 		down := step < 0 || step == 0 && last < 0
 		if down {
 			step, last = -step, -last

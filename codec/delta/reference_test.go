@@ -36,7 +36,7 @@ func (r *referenceBits) g(k int) int {
 	return int(r.u(k+m)) + 1<<(k+m) - 1<<k
 }
 
-func (r *referenceBits) s(k int) int { return referenceSigned(uint64(r.g(k))) }
+func (r *referenceBits) s(k int) int { return int(referenceSigned(uint64(r.g(k)))) }
 
 func (r *referenceBits) differences(n, k int) []int {
 	c, last := make([]int, n), 0
@@ -47,11 +47,11 @@ func (r *referenceBits) differences(n, k int) []int {
 	return c
 }
 
-func referenceSigned(z uint64) int {
+func referenceSigned(z uint64) int64 {
 	if z%2 == 0 {
-		return int(z / 2)
+		return int64(z / 2)
 	}
-	return -int(z/2) - 1
+	return -int64(z/2) - 1
 }
 
 type referenceDecoder struct {
@@ -436,7 +436,7 @@ func (d *referenceDecoder) elements(raw *referenceBits, coded []byte, bases int)
 			o, part := 4+(s-16)>>d.parts, (s-16)&(1<<d.parts-1)
 			z = 1<<o + uint64(part)<<(o-d.parts) + raw.u(o-d.parts)
 		}
-		r := int64(referenceSigned(z))
+		r := referenceSigned(z)
 		if f.down {
 			r = -r
 		}

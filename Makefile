@@ -17,7 +17,7 @@ GOTEST = export MITHRILFS_PYTHON; MITHRILFS_PYTHON=$$(.ci/setup) && go test -tim
 
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
-.PHONY: help build demo test unit race single python fuzz lint bench bench-mount gobench install clean
+.PHONY: help build demo test unit race single python fuzz lint bench bench-mount bench-series gobench install clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
@@ -66,6 +66,9 @@ bench: ## compare the codec with its peers; BENCH_QUICK=1 is shorter
 
 bench-mount: ## compare the mount with other filesystems; BENCH_QUICK=1 is shorter
 	@testdata/bench/mount/run
+
+bench-series: ## measure what runs of checkpoints take; BENCH_SERIES=export is shorter
+	@testdata/bench/series/run
 
 gobench: ## Go benchmarks matching BENCH
 	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...

@@ -76,6 +76,23 @@ func TestCompact(t *testing.T) {
 	t.Log(s.Stats())
 }
 
+// TestCompactLater: what was saved without series can be compacted when nothing is
+// mounted, and where nothing was saved stays as it was.
+func TestCompactLater(t *testing.T) {
+	dir := t.TempDir()
+	for _, saves := range []int{0, 1} {
+		s, err := Open(dir, Options{})
+		must(t, err)
+		for _, data := range savesOf(t, 1, saves) {
+			storeFile(t, s, "model.safetensors", data)
+		}
+		must(t, s.Close())
+		if used := UsedAsBacking(dir); used != (saves > 0) {
+			t.Errorf("after %d saves the directory counts as used: %v", saves, used)
+		}
+	}
+}
+
 // TestCompactByItself begins when clients are quiet, and ends with the store.
 func TestCompactByItself(t *testing.T) {
 	s, err := Open(t.TempDir(), Options{Series: SeriesOptions{Enabled: true, Quiet: 20 * time.Millisecond}})

@@ -96,10 +96,10 @@ func (k *keeper) work() {
 			if k.store.pins.count.Load() > 0 {
 				k.tidy()
 			}
+			if k.store.counters.sealed.Load() > 0 {
+				k.store.claim()
+			}
 			if k.options.Enabled {
-				if k.store.counters.sealed.Load() > 0 {
-					k.store.claim()
-				}
 				due.set(k.options.Quiet)
 			}
 		case <-due.elapsed():

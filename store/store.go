@@ -153,6 +153,9 @@ func (s *Store) Close() error {
 	s.background.Wait()
 	s.orphans.close()
 	err := s.SealAll()
+	if s.counters.sealed.Load() > 0 {
+		s.claim()
+	}
 	s.bases.dropAll()
 	return errors.Join(err, s.root.close())
 }

@@ -91,7 +91,7 @@ SERIES = [
     Series("export", "fp32 training exported as bf16", "bf16", Run(("export",), 120, 10), "export"),
     Series("bf16", "training in bf16 itself", "bf16", Run(("bf16",), 120, 10), "bf16"),
     Series("higher-rate", "as export, the learning rate higher", "bf16", Run(("export",), 60, 10, "1e-4"), "export"),
-    Series("pretraining", "as export, at the learning rate of pre-training", "bf16", Run(("export",), 250, 50, "1e-3"), "export"),
+    Series("pretraining", "as export, at the learning rate of pre-training", "bf16", Run(("export",), 200, 50, "1e-3"), "export"),
     Series("fp16", "fp32 training exported as fp16", "fp16", FP32, "fp16"),
     Series("fp32", "fp32 weights", "fp32", FP32, "fp32"),
     Series("trainer", "fp32 weights and AdamW's state, as the Trainer saves them", "fp32", Run(("trainer",), 50, 10), "trainer"),

@@ -105,7 +105,7 @@ def files(results):
     return (
         "### A file given its neighbours\n\nThe median over the files that are coded: raw bytes over stored bytes, tables and "
         "index and all. *Alone*: the newest, in full frames. *Difference*: what the entropy of the plain difference "
-        "from the next file allows, given the exponent there; ours is below it where a prediction from two files helps.\n\n"
+        "from the next file allows, given the exponent there; ours passes it where two files predict a third.\n\n"
         + report.markdown(header, rows)
     )
 

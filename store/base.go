@@ -53,7 +53,7 @@ func (x *bases) Resolve(ctx context.Context, g container.Generation) (*container
 	x.mu.Lock()
 	b := x.m[g]
 	if b == nil {
-		b = &base{ready: make(chan struct{}), refs: 1}
+		b = &base{ready: make(chan struct{}), refs: 2} // one for who opens it: all others may go before
 		if x.m == nil {
 			x.m = make(map[container.Generation]*base)
 		}
@@ -78,17 +78,16 @@ func (x *bases) Resolve(ctx context.Context, g container.Generation) (*container
 	return b.reader, sync.OnceFunc(func() { x.release(b) }), nil
 }
 
-// open fills b, which has a reference of its own for that. One that fails is
-// forgotten.
+// open fills b, and gives up the reference that it has for that. One that fails
+// is forgotten.
 func (x *bases) open(b *base, g container.Generation) {
 	b.reader, b.file, b.err = x.store.readPin(g, x.cache)
-	x.mu.Lock()
-	b.refs++
 	if b.err != nil {
+		x.mu.Lock()
 		x.forget(g, b)
 		x.tell(g, b.err)
+		x.mu.Unlock()
 	}
-	x.mu.Unlock()
 	close(b.ready)
 	x.release(b)
 }

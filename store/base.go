@@ -25,6 +25,7 @@ type bases struct {
 
 	mu   sync.Mutex // guards what follows
 	m    map[container.Generation]*base
+	old  map[*base]bool // in use, but not in m any more: of what led elsewhere then
 	turn uint64
 	told map[container.Generation]bool // missing ones of which the log tells
 }
@@ -109,12 +110,20 @@ func (b *base) wait(ctx context.Context) error {
 	}
 }
 
-// forget takes b out of the map; the caller holds mu.
-func (x *bases) forget(g container.Generation, b *base) {
+// forget takes b out of the map, and says whether nobody uses it; the caller holds
+// mu.
+func (x *bases) forget(g container.Generation, b *base) (idle bool) {
 	if x.m[g] == b {
 		delete(x.m, g)
 	}
 	b.gone = true
+	if b.refs > 0 {
+		if x.old == nil {
+			x.old = make(map[*base]bool)
+		}
+		x.old[b] = true
+	}
+	return b.refs == 0
 }
 
 // release gives up a reference, and closes what has been idle for longest.
@@ -122,7 +131,9 @@ func (x *bases) release(b *base) {
 	x.mu.Lock()
 	b.refs--
 	var over []*base
-	if b.refs == 0 && b.gone {
+	last := b.refs == 0 && b.gone
+	if last {
+		delete(x.old, b)
 		over = append(over, b)
 	}
 	over = append(over, x.evict()...)
@@ -130,6 +141,28 @@ func (x *bases) release(b *base) {
 	for _, b := range over {
 		b.close()
 	}
+	if last && b.err == nil && x == &x.store.bases && x.store.pins.count.Load() > 0 {
+		x.store.keeper.wake() // what only the old form needed may go
+	}
+}
+
+// eachOld calls do for the old forms in use. The error is errChanged where one is
+// being opened.
+func (x *bases) eachOld(do func(container.Dependence)) error {
+	x.mu.Lock()
+	old := slices.Collect(maps.Keys(x.old))
+	x.mu.Unlock()
+	for _, b := range old {
+		select {
+		case <-b.ready:
+			if b.err == nil {
+				do(b.reader.Dependence())
+			}
+		default:
+			return errChanged
+		}
+	}
+	return nil
 }
 
 // evict takes out of the map those that are idle and too many; the caller holds
@@ -169,13 +202,33 @@ func (b *base) close() {
 func (x *bases) drop(g container.Generation) {
 	x.mu.Lock()
 	b := x.m[g]
-	if b != nil {
-		x.forget(g, b)
-		b.refs++
-	}
+	idle := b != nil && x.forget(g, b)
 	x.mu.Unlock()
-	if b != nil {
-		x.release(b) // off the lock: it may have bases itself
+	if idle {
+		b.close() // off the lock: it may have bases itself
+	}
+}
+
+// replaced is drop of a base that has another inode now. The old one would take
+// space as long as it is a base of one that is idle.
+func (x *bases) replaced(g container.Generation) {
+	x.drop(g)
+	for {
+		x.mu.Lock()
+		var over []*base
+		for g, b := range x.m {
+			if b.refs == 0 {
+				x.forget(g, b)
+				over = append(over, b)
+			}
+		}
+		x.mu.Unlock()
+		if len(over) == 0 {
+			return
+		}
+		for _, b := range over {
+			b.close() // and then its bases may be idle
+		}
 	}
 }
 

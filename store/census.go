@@ -272,7 +272,7 @@ func (c *census) needed() (map[container.Generation]bool, error) {
 	for _, f := range c.files {
 		add(f.log.Dependence)
 	}
-	if err := c.store.eachDependence(add); err != nil {
+	if err := errors.Join(c.store.eachDependence(add), c.store.bases.eachOld(add)); err != nil {
 		return nil, err
 	}
 	for len(next) > 0 {

@@ -80,8 +80,8 @@ func (k *keeper) mendPin(m member) error {
 		return r.file.keepCtime(func() error { return s.movePin(m.generation, old, r.file.backing) })
 	})
 	if err == nil {
-		s.bases.drop(m.generation)
-		k.bases.drop(m.generation)
+		s.bases.replaced(m.generation)
+		k.bases.replaced(m.generation)
 		s.bases.forgive(m.generation)
 		s.log.Info("mended a pin", "file", r.file.name)
 	}

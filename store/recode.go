@@ -242,8 +242,8 @@ func (r *recoding) replace(log *container.Log, limit int64) (stored int64, err e
 		return stored, err
 	}
 	f.settleName()
-	r.store.bases.drop(log.Generation())
-	r.bases.drop(log.Generation())
+	r.store.bases.replaced(log.Generation())
+	r.bases.replaced(log.Generation())
 	return stored, nil
 }
 

@@ -169,7 +169,7 @@ func TestSketch(t *testing.T) {
 	run.step()
 	l.save("c.st", run.model(codec.F32))
 	l.save("d.st", other.model(codec.F32))
-	members := l.scan()
+	members := l.members()
 	var s [4]sketch
 	for i := range s {
 		var err error

@@ -8,10 +8,8 @@
 //
 // # Where to start
 //
-//	catalog := series.NewCatalog(dir, logger)   // once
-//	grouper := series.NewGrouper(sampler, logger)
+//	grouper := series.NewGrouper(sampler, logger) // once: it remembers samples
 //	…
-//	members, err := catalog.Scan(ctx)           // every time: costs a stat a file
 //	families, err := grouper.Group(ctx, members)
 //	for _, f := range families {
 //		for _, action := range series.Plan(f, series.Options{}) {
@@ -20,8 +18,8 @@
 //		}
 //	}
 //
-// A [Catalog] walks a backing directory and gives a [Member] for each sealed
-// container (catalog.go). A [Grouper] finds a [Family] for each (group.go), and
+// A [Member] is what whoever walks the directory knows of a sealed container. A
+// [Grouper] finds a [Family] for each (group.go), and
 // [Plan] is a pure function of a family (plan.go). A [Sampler] is all that the
 // Grouper needs of whoever can read logical bytes.
 //
@@ -67,6 +65,5 @@
 // and changes with its content. So a base may change its form at any time, and one
 // that a client has edited or deleted is simply not found any more; the pin, a
 // hard link below .mithrilfs/bases, keeps its bytes until the dependents have been
-// coded anew. [Catalog.Pins] lists pins, [Catalog.Unneeded]
-// those that nothing needs.
+// coded anew.
 package series

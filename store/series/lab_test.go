@@ -3,13 +3,16 @@ package series
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -25,12 +28,14 @@ func must(t testing.TB, err error) {
 	}
 }
 
+// pinDir has the pins of a lab, as a store's.
+const pinDir = ".mithrilfs/bases"
+
 // lab is a backing directory with what works on it: a small store.
 type lab struct {
 	t       testing.TB
 	dir     string
 	cache   *container.Cache
-	catalog *Catalog
 	grouper *Grouper
 	clock   time.Time
 	logical map[string][]byte // by path
@@ -41,11 +46,7 @@ func newLab(t testing.TB) *lab {
 	l := &lab{t: t, dir: t.TempDir(), cache: container.NewCache(64 << 20), logical: map[string][]byte{},
 		clock: time.Now().Add(-24 * time.Hour).Truncate(time.Second)}
 	l.cache.SetResolver(l)
-	root, err := os.Open(l.dir)
-	must(t, err)
-	t.Cleanup(func() { must(t, root.Close()) })
-	logger := slog.New(slog.NewTextHandler(&l.log, nil))
-	l.catalog, l.grouper = NewCatalog(root, logger), NewGrouper(l, logger)
+	l.grouper = NewGrouper(l, slog.New(slog.NewTextHandler(&l.log, nil)))
 	return l
 }
 
@@ -53,7 +54,7 @@ func (l *lab) path(rel string) string { return filepath.Join(l.dir, rel) }
 
 // Resolve finds a base by its pin.
 func (l *lab) Resolve(_ context.Context, g container.Generation) (*container.Reader, func(), error) {
-	return l.open(l.path(fmt.Sprintf("%s/%x", pinDir, g[:])))
+	return l.open(l.pin(g))
 }
 
 func (l *lab) open(path string) (*container.Reader, func(), error) {
@@ -97,7 +98,7 @@ func (l *lab) save(rel string, c checkpoint) {
 func (l *lab) write(rel string, g container.Generation, d container.Dependence, bases []*container.Reader, format string, tensors []container.Tensor, data []byte) {
 	l.t.Helper()
 	must(l.t, os.MkdirAll(filepath.Dir(l.path(rel)), 0o755))
-	part := l.path(filepath.Join(filepath.Dir(rel), ownPrefix+"new.test"))
+	part := l.path(filepath.Join(filepath.Dir(rel), "being written"))
 	f, err := os.Create(part)
 	must(l.t, err)
 	w := container.CreateDelta(f, g, d)
@@ -128,7 +129,7 @@ func (l *lab) run(a Action) {
 		b := &a.Bases[i]
 		members = append(members, b)
 		must(l.t, os.MkdirAll(l.path(pinDir), 0o700))
-		pin := l.path(fmt.Sprintf("%s/%x", pinDir, b.Generation[:]))
+		pin := l.pin(b.Generation)
 		if _, err := os.Lstat(pin); err != nil {
 			must(l.t, os.Link(l.path(b.Rel), pin))
 		}
@@ -140,18 +141,86 @@ func (l *lab) run(a Action) {
 	l.write(a.Member.Rel, a.Member.Generation, Depend(&a.Member, members), bases, a.Member.Format, a.Member.Tensors, l.logical[a.Member.Rel])
 	must(l.t, os.Chtimes(l.path(a.Member.Rel), a.Member.Mtime, a.Member.Mtime))
 	// A pin keeps a content; the form that it has now replaces the older one.
-	pin := l.path(fmt.Sprintf("%s/%x", pinDir, a.Member.Generation[:]))
+	pin := l.pin(a.Member.Generation)
 	if err := os.Remove(pin); err == nil {
 		must(l.t, os.Link(l.path(a.Member.Rel), pin))
 	}
 }
 
-// families scans and groups.
+// members finds the containers, by path.
+func (l *lab) members() []Member {
+	l.t.Helper()
+	var members []Member
+	must(l.t, filepath.WalkDir(l.dir, func(name string, d os.DirEntry, err error) error {
+		if err != nil || d.Name() == filepath.Dir(pinDir) {
+			return errors.Join(err, fs.SkipDir)
+		}
+		if d.IsDir() {
+			return nil
+		}
+		rel, err := filepath.Rel(l.dir, name)
+		must(l.t, err)
+		members = append(members, l.member(rel))
+		return nil
+	}))
+	return members
+}
+
+func (l *lab) member(rel string) Member {
+	l.t.Helper()
+	r, done, err := l.open(l.path(rel))
+	must(l.t, err)
+	defer done()
+	log := r.Log()
+	info, err := os.Stat(l.path(rel))
+	must(l.t, err)
+	st := info.Sys().(*syscall.Stat_t)
+	m := Member{Rel: rel, Key: Key{Device: st.Dev, Inode: st.Ino}, Generation: log.Generation(), Size: log.Size, Stored: info.Size(),
+		Mtime: info.ModTime(), Format: log.Format, Tensors: log.Tensors, Layout: FingerprintOf(log.Format, log.Tensors),
+		Bases: log.Dependence.Bases, Links: uint32(st.Nlink)}
+	m.Step, m.Place = ParseStep(rel)
+	if pin, err := os.Stat(l.pin(m.Generation)); err == nil && os.SameFile(pin, info) {
+		m.Links--
+	}
+	return m
+}
+
+func (l *lab) pin(g container.Generation) string { return l.path(fmt.Sprintf("%s/%x", pinDir, g[:])) }
+
+// unpin removes the pins that no file needs.
+func (l *lab) unpin() {
+	l.t.Helper()
+	need := make(map[string]bool)
+	var follow func(bases []container.Base)
+	follow = func(bases []container.Base) {
+		for _, b := range bases {
+			pin := l.pin(b.Generation)
+			if need[pin] {
+				continue
+			}
+			need[pin] = true
+			r, done, err := l.open(pin)
+			must(l.t, err)
+			follow(r.Dependence().Bases)
+			done()
+		}
+	}
+	for _, m := range l.members() {
+		follow(m.Bases)
+	}
+	pins, err := filepath.Glob(l.path(pinDir + "/*"))
+	must(l.t, err)
+	for _, pin := range pins {
+		if !need[pin] {
+			must(l.t, os.Remove(pin))
+		}
+	}
+}
+
+// families groups what is there.
 func (l *lab) families() []Family {
 	l.t.Helper()
-	members, err := l.catalog.Scan(context.Background())
-	must(l.t, err)
-	families, err := l.grouper.Group(context.Background(), members)
+	families, err := l.grouper.Group(context.Background(), l.members())
 	must(l.t, err)
 	return families
 }
@@ -165,12 +234,7 @@ func (l *lab) compact(o Options) (actions int) {
 			actions++
 		}
 	}
-	time.Sleep(2 * clockTick)
-	_, err := l.catalog.Scan(context.Background())
-	must(l.t, err)
-	for _, p := range l.catalog.Unneeded() {
-		must(l.t, os.Remove(l.path(fmt.Sprintf("%s/%x", pinDir, p.Generation[:]))))
-	}
+	l.unpin()
 	return actions
 }
 

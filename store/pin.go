@@ -140,14 +140,15 @@ func (s *Store) statVisible(b *backing) (unix.Statx_t, error) {
 }
 
 // loadPins finds the pins that are there, and removes what a daemon that died
-// was about to make one.
-func (s *Store) loadPins() {
+// was about to make one. Who does not know all pins must not write: an edit could
+// change in place what others are coded against.
+func (s *Store) loadPins() error {
 	names, err := s.root.list(basesDir)
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
 	if err != nil {
-		if !errors.Is(err, unix.ENOENT) {
-			s.pinless("can't look for pinned bases", err)
-		}
-		return
+		return err
 	}
 	host, _, _ := strings.Cut(s.instance, ".")
 	s.pins.mu.Lock()
@@ -163,13 +164,14 @@ func (s *Store) loadPins() {
 			continue
 		}
 		st, err := s.root.stat(rel)
-		switch {
-		case err != nil:
-			s.log.Warn("can't look at a pinned base", "pin", s.root.name(rel), "error", err)
-		case st.Mode&unix.S_IFMT == unix.S_IFREG:
+		if err != nil {
+			return err
+		}
+		if st.Mode&unix.S_IFMT == unix.S_IFREG {
 			s.pins.put(g, keyOf(&st))
 		}
 	}
+	return nil
 }
 
 // pinless notes that no more pins can be made, and why, once.

@@ -123,7 +123,12 @@ func Open(dir string, o Options) (*Store, error) {
 	s.bases.store, s.bases.cache = s, s.cache
 	s.cache.SetResolver(&s.bases)
 	s.keeper = newKeeper(s, o.Series)
-	s.loadPins()
+	if err := s.loadPins(); err != nil {
+		if !o.ReadOnly {
+			return nil, errors.Join(fmt.Errorf("looking for what files depend on: %w (read-only it can be used)", err), r.close())
+		}
+		s.log.Warn("can't look for pinned bases", "error", err)
+	}
 	if !o.ReadOnly {
 		s.recover()
 		if !o.still {

@@ -156,6 +156,7 @@ func (c *chain) findInputs(ctx context.Context, n *node, depth int) error {
 // findPieces finds the nodes of the frames that provide an input.
 func (c *chain) findPieces(ctx context.Context, base *Reader, in *input, depth int) error {
 	end := in.Offset + in.Length
+	base.announce(in.Offset, end)
 	for _, e := range base.extents(in.Offset, end) {
 		g := base.generationOf(&e.Frame)
 		n, err := c.find(ctx, base, &e.Frame, g, depth)

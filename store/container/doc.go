@@ -13,7 +13,19 @@
 // keeps decoded frames for all Readers. Create and OpenWriter give a Writer,
 // which encodes Chunks in parallel with the Encoders that all Writers share.
 //
+// # Dependents
+//
+// Frames of a dependent hold differences from the logical bytes of other
+// containers, its bases, which its Dependence names by their last generations.
+// A Resolver, which a Cache is given, finds these, and a Reader decodes what a
+// frame needs of them, down to frames that need nothing. A DeltaWriter makes a
+// container that depends on bases, or stands alone again, from one that exists:
+// its generation, and so what it is as a base, stays.
+//
+// # Trust
+//
 // Nothing that is read from a container is trusted: lengths are checked against
 // the file before they are used, and a frame's bytes against a checksum that
-// covers the logical bytes, their place, and the generation that wrote them.
+// covers the logical bytes, their place, and the generation that wrote them. A
+// wrong base is found out by that, too.
 package container

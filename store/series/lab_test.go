@@ -3,7 +3,6 @@ package series
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -152,11 +151,11 @@ func (l *lab) members() []Member {
 	l.t.Helper()
 	var members []Member
 	must(l.t, filepath.WalkDir(l.dir, func(name string, d os.DirEntry, err error) error {
-		if err != nil || d.Name() == filepath.Dir(pinDir) {
-			return errors.Join(err, fs.SkipDir)
+		if err != nil || d.IsDir() && d.Name() != filepath.Dir(pinDir) {
+			return err
 		}
 		if d.IsDir() {
-			return nil
+			return fs.SkipDir
 		}
 		rel, err := filepath.Rel(l.dir, name)
 		must(l.t, err)

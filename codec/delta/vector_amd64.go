@@ -22,21 +22,23 @@ func measureVector[T ordinal](f *features[T], p *params, l *float, from, to, col
 	if !hasAVX512 || to-from != block {
 		return 0, false
 	}
-	kernel := measurebf16AVX512
-	switch l.dtype {
-	case codec.F16:
-		kernel = measuref16AVX512
-	case codec.F32:
-		kernel = measuref32AVX512
-	}
 	w := int(l.width / 8)
 	var bases [maxBases]*byte
 	for i, b := range f.bases {
 		bases[i] = &b[from*w : to*w][0]
 	}
-	columns := f.columns[column:][:block]
-	return uint64(kernel(&bases, (*byte)(unsafe.Pointer(&f.guess[from])), &f.exponent[from], &f.move[from], &f.trend[from],
-		&columns[0], &f.gains, p.firstExponent, l.activityScale(p.firstExponent))), true
+	guess, exponent, move, trend := (*byte)(unsafe.Pointer(&f.guess[from])), &f.exponent[from], &f.move[from], &f.trend[from]
+	columns, first, scale := &f.columns[column:][:block][0], p.firstExponent, l.activityScale(p.firstExponent)
+	// Not by a function value, through which everything would escape to the heap.
+	switch l.dtype {
+	case codec.F16:
+		sum = uint64(measuref16AVX512(&bases, guess, exponent, move, trend, columns, &f.gains, first, scale))
+	case codec.F32:
+		sum = uint64(measuref32AVX512(&bases, guess, exponent, move, trend, columns, &f.gains, first, scale))
+	default:
+		sum = uint64(measurebf16AVX512(&bases, guess, exponent, move, trend, columns, &f.gains, first, scale))
+	}
+	return sum, true
 }
 
 // cellsVector is setBlockCellsGo, or reports false.

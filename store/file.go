@@ -456,9 +456,10 @@ func (f *File) Release(write bool) error {
 	return err
 }
 
-// sealed notes how the seal at the last close ended.
+// sealed notes how the seal at the last close ended, or the sync before that
+// failed.
 func (f *File) sealed(err error) {
-	f.store.failures.note(f.key, err)
+	f.store.failures.note(f.key, errors.Join(err, f.lostError()))
 	if err != nil {
 		f.store.counters.sealFailures.Add(1)
 	} else {

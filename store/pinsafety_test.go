@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 
@@ -37,4 +38,48 @@ func TestUnknownPinsForbidWriting(t *testing.T) {
 	must(t, err)
 	defer func() { must(t, s.Close()) }()
 	expect(t, s, files)
+}
+
+// TestNoBaseAfterFailedSync: what a sync has failed for may not be on the disk, so
+// nothing else may come to need it.
+func TestNoBaseAfterFailedSync(t *testing.T) {
+	x := &faulty{nth: -1}
+	s, err := Open(t.TempDir(), Options{sys: x, still: true})
+	must(t, err)
+	defer func() { must(t, s.Close()) }()
+	saves := savesOf(t, 1, 2)
+	storeFile(t, s, "a", saves[0])
+	storeFile(t, s, "b", saves[1])
+	for _, c := range []struct {
+		name string
+		hold bool
+	}{{"still open", true}, {"closed since", false}} {
+		t.Run(c.name, func(t *testing.T) {
+			f, err := s.Open(context.Background(), "b", Write)
+			must(t, err)
+			_, err = f.WriteAt(saves[1][:100], 0)
+			must(t, err)
+			x.mu.Lock()
+			x.kind, x.nth, x.err, x.count, x.armed = "fsync", 0, unix.EIO, make(map[string]int), true
+			x.mu.Unlock()
+			if err := f.Sync(true); !errors.Is(err, unix.EIO) {
+				t.Fatalf("its sync: %v", err)
+			}
+			x.mu.Lock()
+			x.armed = false
+			x.mu.Unlock()
+			var held *File
+			if c.hold {
+				held, err = s.Open(context.Background(), "b", Read)
+				must(t, err)
+			}
+			_ = f.Release(true)
+			if err := recode(t, s, "a", "b"); err == nil {
+				t.Error("it is a base")
+			}
+			if held != nil {
+				must(t, held.Release(false))
+			}
+		})
+	}
 }

@@ -182,6 +182,9 @@ func (f *File) pinAs(g container.Generation) error {
 	if err := f.settledAs(g); err != nil {
 		return err
 	}
+	if err := errors.Join(f.lost, f.store.failures.of(f.key)); err != nil {
+		return fmt.Errorf("it may not be on the disk: %w", err) // a sync says that once, and then no more
+	}
 	return f.store.pin(g, f.backing)
 }
 

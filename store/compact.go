@@ -19,7 +19,7 @@ import (
 type SeriesOptions struct {
 	// Enabled lets the store do that by itself. Without it, Compact does.
 	Enabled bool
-	// Depth is the longest chain of bases behind a checkpoint; 0:
+	// Depth is the longest chain of bases behind a checkpoint, at most MaxDepth; 0:
 	// series.DefaultDepth.
 	Depth int
 	// CPU is how many processors coding may use: 0.5 is half of the time of one.
@@ -30,7 +30,13 @@ type SeriesOptions struct {
 	Quiet time.Duration
 }
 
+// MaxDepth is the most that SeriesOptions.Depth can be: half of what a reader
+// follows before it takes a chain for a circle. A chain grows at its end, after
+// what depends on it was compared.
+const MaxDepth = 32
+
 func (o *SeriesOptions) setDefaults() {
+	o.Depth = min(o.Depth, MaxDepth)
 	if o.CPU <= 0 {
 		o.CPU = 1
 	}

@@ -95,7 +95,7 @@ func TestSeriesOptions(t *testing.T) {
 	if o, err := parseMountOptions(nil); err != nil || !o.Store.Series.Enabled {
 		t.Errorf("%+v, %v", o.Store.Series, err)
 	}
-	for _, bad := range []string{"series=maybe", "series", "series-depth=0", "series-cpu=0", "series-cpu=NaN", "series-speed=1"} {
+	for _, bad := range []string{"series=maybe", "series", "series-depth=0", "series-depth=33", "series-cpu=0", "series-cpu=NaN", "series-speed=1"} {
 		if _, err := parseMountOptions([]string{bad}); exitCode(err) != exitUsage {
 			t.Errorf("%s: %v", bad, err)
 		}

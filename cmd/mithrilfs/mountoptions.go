@@ -95,8 +95,8 @@ func parseSeriesOption(o *store.SeriesOptions, key, value string) error {
 		o.Enabled = value == "on"
 	case "series-depth":
 		n, err := strconv.ParseUint(value, 10, 8)
-		if err != nil || n == 0 {
-			return usagef("-o %s=%s: give a number from 1 to 255, such as series-depth=8", key, value)
+		if err != nil || n == 0 || n > store.MaxDepth {
+			return usagef("-o %s=%s: give a number from 1 to %d, such as series-depth=8", key, value, store.MaxDepth)
 		}
 		o.Depth = int(n)
 	case "series-cpu":

@@ -277,6 +277,10 @@ func (x *bases) tell(g container.Generation, err error) {
 		x.told = make(map[container.Generation]bool)
 	}
 	x.told[g] = true
+	if errors.Is(err, unix.ENOENT) {
+		x.store.missing.Store(true)
+		x.store.keeper.wake() // a file with a name may have that content
+	}
 	x.store.log.Error("a base can't be read, and neither can those parts of files that are coded against it: "+
 		"put the container with its content back, under any name", "generation", g, "error", err)
 }

@@ -250,6 +250,9 @@ func (c *census) readIndex(now *found) error {
 	defer r.Close()
 	c.setLog(now, r.Log())
 	now.sealed = r.State().Sealed
+	if st := r.State(); st.Once && now.log.End() == container.HeaderSize {
+		return st.Tail // it was whole once, and may have needed anything
+	}
 	return nil
 }
 

@@ -93,7 +93,7 @@ func (k *keeper) work() {
 			if !k.pause(settleTime) {
 				return
 			}
-			if k.store.pins.count.Load() > 0 {
+			if k.store.pins.count.Load() > 0 || k.store.missing.Swap(false) {
 				k.tidy()
 			}
 			if k.store.counters.sealed.Load() > 0 {

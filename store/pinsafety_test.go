@@ -1,12 +1,18 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mithrilfs/mithrilfs/store/container"
 )
 
 // TestUnknownPinsForbidWriting: where the pins can't be looked at, an edit might
@@ -82,4 +88,46 @@ func TestNoBaseAfterFailedSync(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestBasesDirRemoved: where all pins are gone and all bases are there, the store
+// finds them by itself.
+func TestBasesDirRemoved(t *testing.T) {
+	s, files := chain(t, Options{}, 3)
+	must(t, s.Close())
+	must(t, os.RemoveAll(filepath.Join(s.Path(), privateDir)))
+	s, err := Open(s.Path(), Options{})
+	must(t, err)
+	defer func() { must(t, s.Close()) }()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		got, err := readLogical(s, "run/ck0")
+		if err == nil && bytes.Equal(got, files["run/ck0"]) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("run/ck0: %v", err)
+		}
+	}
+	expect(t, s, files)
+}
+
+// TestDamagedDependentKeepsPins: one that does not tell any more what it needs may
+// need anything.
+func TestDamagedDependentKeepsPins(t *testing.T) {
+	s, files := chain(t, Options{}, 2)
+	must(t, s.Unlink("run/ck1"))
+	must(t, s.Close())
+	name := filepath.Join(s.Path(), "run/ck0")
+	whole, err := os.ReadFile(name)
+	must(t, err)
+	damaged := bytes.Clone(whole)
+	damaged[container.HeaderSize+20] ^= 1 // what it depends on
+	damaged[len(damaged)-200] ^= 1        // and the index
+	must(t, os.WriteFile(name, damaged, 0o600))
+	s, err = Open(s.Path(), Options{still: true})
+	must(t, err)
+	defer func() { must(t, s.Close()) }()
+	s.keeper.tidy()
+	must(t, os.WriteFile(name, whole, 0o600)) // somebody repairs it
+	expect(t, s, map[string][]byte{"run/ck0": files["run/ck0"]})
 }

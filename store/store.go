@@ -86,6 +86,7 @@ type Store struct {
 	workers    int          // of Options
 	undurable  atomic.Bool  // a sync failed on which letting go of bases depends
 	unpinnable atomic.Bool  // hard links can't be made, and the log says so
+	missing    atomic.Bool  // a pin was not there, and nobody has looked for its content
 	durability Durability
 	instance   string // of this process, in the names of siblings
 

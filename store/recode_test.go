@@ -311,3 +311,54 @@ func TestDependentsWithoutStore(t *testing.T) {
 		t.Errorf("without its bases: %v", err)
 	}
 }
+
+// TestFaultsWhileRecoding lets some calls of each kind, or with -allfaults each
+// one, fail once. Every checkpoint
+// reads as it was, at once and after the next start, and nothing is left behind.
+func TestFaultsWhileRecoding(t *testing.T) {
+	kinds := []string{"openat", "openat2", "renameat", "unlinkat", "linkat", "pread", "pwrite", "truncate", "fdatasync", "fsync"}
+	for _, kind := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			for n := 0; ; n++ {
+				x := &faulty{nth: -1, kind: kind, err: unix.EIO, half: true, lose: true}
+				s, files := chain(t, Options{sys: x}, 2)
+				for i, data := range savesOf(t, 1, 4)[2:] {
+					name := fmt.Sprintf("run/ck%d", i+2)
+					storeFile(t, s, name, data)
+					files[name] = data
+				}
+				steps := []func() error{
+					toCode(t, s, "run/ck2", "run/ck3"), toCode(t, s, "run/ck1", "run/ck3"), toCode(t, s, "run/ck0"),
+				}
+				x.mu.Lock()
+				x.nth, x.count, x.dirty, x.armed = n, make(map[string]int), make(map[uint64][][2]int64), true
+				x.mu.Unlock()
+				for _, step := range steps {
+					if err := step(); err != nil && !x.fired {
+						t.Error(err)
+					}
+				}
+				s.keeper.tidy()
+				x.mu.Lock()
+				x.armed = false
+				x.mu.Unlock()
+				expect(t, s, files)
+				must(t, s.Close())
+				checkSeries(t, s.Path(), files)
+				if t.Failed() {
+					t.Fatalf("call %d failed", n)
+				}
+				if !x.fired {
+					t.Logf("%d calls", n)
+					return
+				}
+				if !*allFaults {
+					n += 3
+				}
+				if !*allFaults && (testing.Short() || raceDetector || kind == "pread" || kind == "openat2") {
+					n += 8
+				}
+			}
+		})
+	}
+}

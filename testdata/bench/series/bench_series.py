@@ -116,7 +116,7 @@ def one(work, series, parts, turns, out):
         attempt(out, f"{series.key}, sizes", lambda: out["sizes"].update({series.key: sizes(directory, series)}))
     elif reads:
         fill(directory, series)
-        bench.run([WORK / "mithrilfs", "compact", "--json", directory])
+        out["sizes"].get(series.key, {}).update(compact(directory))
     if reads:
         attempt(out, f"{series.key}, reading", lambda: out["reads"].update({series.key: times.reads(directory, series, turns)}))
     shutil.rmtree(directory, ignore_errors=True)
@@ -144,9 +144,7 @@ def sizes(directory, series):
     fill(directory, series)
     full = disk_usage(directory)
     say(series, "compacting")
-    began = time.time()
-    report, cpu = run_with_cpu([WORK / "mithrilfs", "compact", "--json", directory])
-    seconds = time.time() - began
+    compacted = compact(directory)
     deltas = disk_usage(directory)
     say(series, "comparing")
     compare(directory, checkpoints)
@@ -158,9 +156,7 @@ def sizes(directory, series):
         "raw": sum(f.stat().st_size for files in checkpoints.values() for f in files.values()),
         "full": full,
         "deltas": deltas,
-        "compact": json.loads(report),
-        "compact_cpu_seconds": cpu,
-        "compact_seconds": seconds,
+        **compacted,
         "names": {},
     }
     for name, chain in chains(checkpoints).items():
@@ -218,12 +214,13 @@ def disk_usage(directory):
     return sum(inodes.values())
 
 
-def run_with_cpu(command):
-    """What a program printed, and the processor seconds that it took."""
-    before = os.times()
-    out = bench.run(command)[0]
+def compact(directory):
+    """Compacts what is not mounted; what that reports, and what it takes."""
+    began, before = time.time(), os.times()
+    out = bench.run([WORK / "mithrilfs", "compact", "--json", directory])[0]
     after = os.times()
-    return out, after.children_user + after.children_system - before.children_user - before.children_system
+    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    return {"report": json.loads(out), "compact_cpu_seconds": cpu, "compact_seconds": time.time() - began}
 
 
 def versions():

@@ -91,8 +91,11 @@ func (k *keeper) mendPin(m member) error {
 // equalPin compares the file with what the pin g leads to.
 func (r *recoding) equalPin(g container.Generation) error {
 	b, release, err := r.bases.Resolve(context.Background(), g)
-	if err != nil {
+	if errors.Is(err, errOtherContent) || errors.Is(err, container.ErrNotContainer) || errors.Is(err, container.ErrDamaged) {
 		return nil // the pin is of no use: anything is better
+	}
+	if err != nil {
+		return err // it may be next time
 	}
 	defer release()
 	if b.Size() != r.reader.Size() {

@@ -131,3 +131,39 @@ func TestDamagedDependentKeepsPins(t *testing.T) {
 	must(t, os.WriteFile(name, whole, 0o600)) // somebody repairs it
 	expect(t, s, map[string][]byte{"run/ck0": files["run/ck0"]})
 }
+
+// TestPinNotGivenAway: a pin that can't be opened just now may be all that is
+// whole.
+func TestPinNotGivenAway(t *testing.T) {
+	s, files := chain(t, Options{}, 2)
+	must(t, s.Close())
+	for pin := range pinsOf(t, s.Path()) { // the good copy
+		name := filepath.Join(s.Path(), basesDir, pin)
+		b, err := os.ReadFile(name)
+		must(t, err)
+		must(t, os.Remove(name))
+		must(t, os.WriteFile(name, b, 0o600))
+	}
+	name := filepath.Join(s.Path(), "run/ck1")
+	b, err := os.ReadFile(name)
+	must(t, err)
+	b[100_000] ^= 1
+	must(t, os.WriteFile(name, b, 0o600))
+	opened := 0
+	x := &refusing{refuse: func(name string) error {
+		if strings.HasPrefix(name, basesDir+"/") {
+			if opened++; opened > 1 { // the census opens it first
+				return unix.EMFILE
+			}
+		}
+		return nil
+	}}
+	s, err = Open(s.Path(), Options{sys: x, still: true})
+	must(t, err)
+	s.keeper.tidy()
+	must(t, s.Close())
+	s, err = Open(s.Path(), Options{still: true})
+	must(t, err)
+	defer func() { must(t, s.Close()) }()
+	expect(t, s, map[string][]byte{"run/ck0": files["run/ck0"]})
+}

@@ -15,6 +15,8 @@ var (
 	ErrInUse = errors.New("the directory is in use by another mithrilfs: unmount it there, or wait until that command is done")
 	// ErrUnsealed: the container holds only the beginning of what was written.
 	ErrUnsealed = errors.New("unsealed container")
+	// ErrInside: a directory above has the bases of files in this one.
+	ErrInside = errors.New("it is a part of another backing directory, which keeps what its files depend on: mount that one, or open this one read-only")
 	// ErrReadOnly: the store was opened for reading.
 	ErrReadOnly = errors.New("the directory is opened for reading only")
 )

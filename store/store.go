@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -111,7 +113,7 @@ func Open(dir string, o Options) (*Store, error) {
 		return nil, err
 	}
 	if !o.ReadOnly {
-		if err := lock(r); err != nil {
+		if err := errors.Join(inside(dir), lock(r)); err != nil {
 			return nil, errors.Join(err, r.close())
 		}
 	}
@@ -137,6 +139,22 @@ func Open(dir string, o Options) (*Store, error) {
 		}
 	}
 	return s, nil
+}
+
+// inside is an error for a directory of which one above has pins: some may lead to
+// its files, and an edit would change in place what others are coded against.
+func inside(dir string) error {
+	at, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	for at != filepath.Dir(at) {
+		at = filepath.Dir(at)
+		if pins, err := os.ReadDir(filepath.Join(at, basesDir)); err == nil && len(pins) > 0 {
+			return fmt.Errorf("%s: %w: %s", dir, ErrInside, at)
+		}
+	}
+	return nil
 }
 
 // lock takes the directory for this process. The lock goes with the

@@ -268,7 +268,7 @@ func (c *compaction) outcome(a *series.Action, stored int64, err error) error {
 		c.refused[attemptOf(a)] = time.Unix(math.MaxInt32, 0) // contents do not change
 	case errors.Is(err, errChanged), errors.Is(err, unix.ENOENT), errors.Is(err, unix.ESTALE):
 		// clients have done something with it; the next run will see
-	case linksRefused(err):
+	case errors.Is(err, errUnpinnable):
 		c.refused[attemptOf(a)] = time.Now().Add(retryAfter)
 		c.pinless = fmt.Errorf("%s: hard links to bases can't be made: %w", name, err)
 		s.pinless("hard links to bases can't be made", err)

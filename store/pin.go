@@ -19,6 +19,9 @@ import (
 // place, neither by clients (unshare.go) nor by the store.
 const basesDir = privateDir + "/bases"
 
+// errUnpinnable says that a filesystem, or its rules, can't make the hard link.
+var errUnpinnable = errors.New("hard links can't be made")
+
 // errPinned says that a pin leads to another inode than whoever asks believed.
 var errPinned = errors.New("its pin leads to another file")
 
@@ -192,6 +195,14 @@ func linksRefused(err error) bool {
 	return false
 }
 
+// unpinnable marks an error of making a pin that linksRefused.
+func unpinnable(err error) error {
+	if linksRefused(err) {
+		err = errors.Join(errUnpinnable, err)
+	}
+	return err
+}
+
 // pin makes sure that there is a pin g, and that it and what it leads to are
 // durable. If there is none, one is made to the inode of file, whose last
 // generation g is. Nobody may change file meanwhile.
@@ -200,7 +211,7 @@ func (s *Store) pin(g container.Generation, file *backing) error {
 		return err
 	}
 	if err := s.makeBases(); err != nil {
-		return err
+		return unpinnable(err)
 	}
 	s.pins.change.Lock()
 	defer s.pins.change.Unlock()
@@ -211,7 +222,7 @@ func (s *Store) pin(g container.Generation, file *backing) error {
 	if !has {
 		before, err := s.linkPin(pinName(g), file, func(key Key) { s.pins.put(g, key) })
 		if err != nil {
-			return err
+			return unpinnable(err)
 		}
 		s.showCtime(file.fd(), &before)
 		s.counters.pinned.Add(1)

@@ -121,9 +121,10 @@ def speed(x):
 def codecs(results):
     rows = []
     for key, s in in_order(results, "sizes"):
+        if key not in results["codec"]:
+            continue
         coded = sum(m["logical"][i] for m in s["names"].values() for i, n in enumerate(m["bases"]) if n)
-        codec = results["codec"].get(key)
-        rows.append([key, *([speed(codec["encode"]), speed(codec["decode"])] if codec else ["–", "–"])])
+        rows.append([key, *(speed(results["codec"][key][way]) for way in ("encode", "decode"))])
         rows[-1] += [speed(coded / s["compact_cpu_seconds"]), speed(coded / s["compact_seconds"])]
     if not rows:
         return ""

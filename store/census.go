@@ -76,6 +76,9 @@ func (s *Store) takeCensus(ctx context.Context, known indexes) *census {
 }
 
 // doubtful notes the first reason.
+// errCovered is of a directory in which dependents may lie that can't be seen now.
+var errCovered = errors.New("something is mounted over it")
+
 func (c *census) doubtful(err error) {
 	if c.doubt == nil {
 		c.doubt = err
@@ -97,6 +100,9 @@ func (c *census) look(ctx context.Context, dir string) (below []string, err erro
 	}
 	d := os.NewFile(uintptr(fd), c.store.root.name(dir))
 	defer func() { _ = d.Close() }()
+	if st, err := statFD(fd); err != nil || dir != "" && st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 {
+		c.doubtful(errors.Join(err, fmt.Errorf("%s: %w", d.Name(), errCovered)))
+	}
 	for ctx.Err() == nil {
 		entries, err := d.ReadDir(1024)
 		for _, e := range entries {

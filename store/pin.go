@@ -248,7 +248,8 @@ func (s *Store) findPin(g container.Generation) (bool, error) {
 }
 
 // linkPin makes a hard link to the inode of file and notes it by done, at once
-// for whoever counts links. It returns what the inode was before.
+// for whoever counts links. It returns what the inode was before. The error is
+// unix.EXDEV where the link leads elsewhere, as overlayfs may have it.
 func (s *Store) linkPin(rel string, file *backing, done func(Key)) (unix.Statx_t, error) {
 	s.pins.mu.Lock()
 	defer s.pins.mu.Unlock()
@@ -259,10 +260,14 @@ func (s *Store) linkPin(rel string, file *backing, done func(Key)) (unix.Statx_t
 	err = s.root.at("pin", rel, func(dirfd int, base string) error {
 		return s.root.sys.linkat(file.fd(), dirfd, base)
 	})
-	if err == nil {
-		done(keyOf(&before))
+	if err != nil {
+		return before, err
 	}
-	return before, err
+	if now, err := s.root.stat(rel); err != nil || keyOf(&now) != keyOf(&before) {
+		return before, errors.Join(err, unix.EXDEV, s.root.unlink(rel))
+	}
+	done(keyOf(&before))
+	return before, nil
 }
 
 // showCtime lets clients see the change time that an inode had before the store

@@ -167,3 +167,21 @@ func TestPinNotGivenAway(t *testing.T) {
 	defer func() { must(t, s.Close()) }()
 	expect(t, s, map[string][]byte{"run/ck0": files["run/ck0"]})
 }
+
+// TestMountOverDependents: what is mounted over a directory hides what needs the
+// pins.
+func TestMountOverDependents(t *testing.T) {
+	s, files := chain(t, Options{}, 2)
+	defer func() { must(t, s.Close()) }()
+	must(t, s.Unlink("run/ck1")) // which run/ck0 needs
+	delete(files, "run/ck1")
+	over := filepath.Join(s.Path(), "run")
+	if err := unix.Mount("tmpfs", over, "tmpfs", 0, ""); err != nil {
+		t.Skipf("SKIPPED: nothing can be mounted here: %v", err)
+	}
+	s.keeper.tidy()
+	must(t, unix.Unmount(over, 0))
+	expect(t, s, files)
+	s.keeper.tidy()
+	expect(t, s, files)
+}

@@ -132,6 +132,8 @@ def saves(directory, worked_on, saved, turns):
                 with Mount(data, f"--series={side}") as mount:
                     if side == "on":
                         until_pinned(data)
+                    else:
+                        time.sleep(6)  # about as long as the compactor waits, with the same memory idle
                     result = clients({"op": "save", "path": mount.point / "other.safetensors"})
                     if side == "on" and dependents(data) >= len(worked_on.checkpoints()) - 1:
                         finished += 1

@@ -48,7 +48,7 @@ the last two of which count files.`,
 func (a *app) compact(paths []string, dry, asJSON bool) error {
 	ctx, stop := untilInterrupted()
 	defer stop()
-	c := &compacted{line: newProgress(a.stderr, 0), byID: make(map[string]int)}
+	c := &compacted{line: newProgress(a.stderr, 0), reports: []store.SeriesReport{}, byID: make(map[string]int)}
 	var err error
 	for _, path := range paths {
 		if err = c.run(ctx, path, dry); err != nil {

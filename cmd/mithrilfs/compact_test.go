@@ -85,6 +85,7 @@ func TestCompact(t *testing.T) {
 	must(t, os.RemoveAll("packed/checkpoint-1"))
 	must(t, os.RemoveAll("packed/checkpoint-2"))
 	want(t, "without a series", succeed(t, "compact", "packed"), "no checkpoints of one run found\n")
+	want(t, "without a series, as JSON", succeed(t, "compact", "--json", "packed"), "[]\n")
 }
 
 func TestSeriesOptions(t *testing.T) {

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -35,7 +34,7 @@ func cacheFor(path string) *container.Cache {
 
 // Resolve opens the base whose last generation is g.
 func (a *above) Resolve(_ context.Context, g container.Generation) (*container.Reader, func(), error) {
-	f, err := a.open(filepath.Join(privateDir, "bases", hex.EncodeToString(g[:])))
+	f, err := a.open(pinName(g))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -50,10 +49,26 @@ func (a *above) Resolve(_ context.Context, g container.Generation) (*container.R
 	}, nil
 }
 
-// open opens the nearest file of that name below a directory above the path. Where
-// the path is a symbolic link, what it leads to counts too.
+// open opens the nearest file of that name below a directory above the path.
 func (a *above) open(name string) (*os.File, error) {
-	path, err := filepath.Abs(a.path)
+	dirs, err := dirsAbove(a.path)
+	if err != nil {
+		return nil, err
+	}
+	for _, dir := range dirs {
+		f, err := os.Open(filepath.Join(dir, name))
+		if err == nil || !errors.Is(err, fs.ErrNotExist) {
+			return f, err
+		}
+	}
+	return nil, fmt.Errorf("there is no %s in a directory above %s: move the file back into its backing directory, "+
+		"or put the container with that content there under this name", name, a.path)
+}
+
+// dirsAbove lists the directories above a path, the nearest first, and those above
+// what it leads to, if there are symbolic links in it.
+func dirsAbove(path string) ([]string, error) {
+	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
 	}
@@ -61,19 +76,14 @@ func (a *above) open(name string) (*os.File, error) {
 	if real, err := filepath.EvalSymlinks(path); err == nil && real != path {
 		starts = append(starts, real)
 	}
-	for _, start := range starts {
-		for dir := filepath.Dir(start); ; dir = filepath.Dir(dir) {
-			f, err := os.Open(filepath.Join(dir, name))
-			if err == nil || !errors.Is(err, fs.ErrNotExist) {
-				return f, err
-			}
-			if dir == filepath.Dir(dir) {
-				break
-			}
+	var dirs []string
+	for _, dir := range starts {
+		for dir != filepath.Dir(dir) {
+			dir = filepath.Dir(dir)
+			dirs = append(dirs, dir)
 		}
 	}
-	return nil, fmt.Errorf("there is no %s in a directory above %s: move the file back into its backing directory, "+
-		"or put the container with that content there under this name", name, a.path)
+	return dirs, nil
 }
 
 // openContainer opens the container in f.

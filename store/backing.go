@@ -70,14 +70,10 @@ func (b *backing) ReadAtContext(ctx context.Context, p []byte, off int64) (int, 
 }
 
 // Announce makes a backing a container.Announcer. It may come after close, when
-// the descriptor's number can be another file's: hence Control, which knows.
+// the descriptor's number can be another file's: hence control, which knows.
 func (b *backing) Announce(off, n int64) {
-	conn, err := b.file.Load().SyscallConn()
-	if err != nil {
-		return
-	}
-	_ = conn.Control(func(fd uintptr) {
-		_ = unix.Fadvise(int(fd), off, n, unix.FADV_WILLNEED) // it only makes reads faster
+	_ = b.control(func(fd int) error { // it only makes reads faster
+		return unix.Fadvise(fd, off, n, unix.FADV_WILLNEED)
 	})
 }
 

@@ -95,19 +95,10 @@ func (x *bases) open(b *base, g container.Generation) {
 
 // wait returns when the base is open, with the error of that.
 func (b *base) wait(ctx context.Context) error {
-	select {
-	case <-b.ready:
-		return b.err
-	default:
+	if err := patience.Wait(ctx, b.ready); err != nil {
+		return err
 	}
-	patient, release := patience.Context(ctx)
-	defer release()
-	select {
-	case <-b.ready:
-		return b.err
-	case <-patient.Done():
-		return unix.EINTR
-	}
+	return b.err
 }
 
 // forget takes b out of the map, and says whether nobody uses it; the caller holds

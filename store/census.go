@@ -299,15 +299,8 @@ func (c *census) needed() (map[container.Generation]bool, error) {
 // eachDependence calls do for every open file: some may have no name. The error
 // is errChanged where one is being opened.
 func (s *Store) eachDependence(do func(container.Dependence)) error {
-	s.mu.Lock()
-	open := make([]*File, 0, len(s.files))
-	for _, f := range s.files {
-		f.opens++
-		open = append(open, f)
-	}
-	s.mu.Unlock()
 	var doubt error
-	for _, f := range open {
+	for _, f := range s.holdAll() {
 		f.mu.RLock()
 		if f.content == nil {
 			doubt = errChanged

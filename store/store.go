@@ -144,12 +144,11 @@ func Open(dir string, o Options) (*Store, error) {
 // inside is an error for a directory of which one above has pins: some may lead to
 // its files, and an edit would change in place what others are coded against.
 func inside(dir string) error {
-	at, err := filepath.Abs(dir)
+	above, err := dirsAbove(dir)
 	if err != nil {
 		return err
 	}
-	for at != filepath.Dir(at) {
-		at = filepath.Dir(at)
+	for _, at := range above {
 		if pins, err := os.ReadDir(filepath.Join(at, basesDir)); err == nil && len(pins) > 0 {
 			return fmt.Errorf("%s: %w: %s", dir, ErrInside, at)
 		}
@@ -208,19 +207,24 @@ func (s *Store) hurried() bool {
 
 // SealAll seals every file that is open. Writing to them may go on.
 func (s *Store) SealAll() error {
+	var errs []error
+	for _, f := range s.holdAll() {
+		errs = append(errs, f.Seal())
+		s.drop(f)
+	}
+	return errors.Join(errs...)
+}
+
+// holdAll returns the open files, each held until drop.
+func (s *Store) holdAll() []*File {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	open := make([]*File, 0, len(s.files))
 	for _, f := range s.files {
 		f.opens++
 		open = append(open, f)
 	}
-	s.mu.Unlock()
-	var errs []error
-	for _, f := range open {
-		errs = append(errs, f.Seal())
-		s.drop(f)
-	}
-	return errors.Join(errs...)
+	return open
 }
 
 // Path is the directory as the user named it.

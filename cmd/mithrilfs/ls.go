@@ -27,7 +27,7 @@ States:
 
 --json prints an array of objects, one for each file, with the keys path,
 logical_bytes, stored_bytes, ratio, format, state, tensor_count, frame_count, bases,
-generation, bases, and problem where there is one.
+generation, and problem where there is one.
 
 --series lists series of checkpoints, each with its files from the oldest to the
 newest, those in directories below too; without PATH, of the current directory.

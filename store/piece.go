@@ -18,9 +18,9 @@ type piece struct {
 }
 
 // nextPiece returns the piece that begins at off of a file of size bytes. Pieces
-// are cut as saving cuts them: from a region's first byte on, and small
-// neighbours of one type share one.
-func nextPiece(l layout.Layout, off, size int64) (piece, error) {
+// are cut as saving cuts them, but of up to frame bytes: from a region's first byte
+// on, and small neighbours of one type share one.
+func nextPiece(l layout.Layout, off, size, frame int64) (piece, error) {
 	r, err := l.Region(off)
 	if err != nil {
 		return piece{}, err
@@ -30,12 +30,12 @@ func nextPiece(l layout.Layout, off, size int64) (piece, error) {
 	if into%int64(r.DType.Size()) != 0 {
 		p.dtype = codec.Bytes
 	}
-	p.end = min(r.End, off-into%codec.FrameSize+codec.FrameSize, size)
+	p.end = min(r.End, off-into%frame+frame, size)
 	for p.end < size && p.end == r.End {
 		if r, err = l.Region(p.end); err != nil {
 			return piece{}, err
 		}
-		if r.Begin != p.end || r.End == math.MaxInt64 || r.End > size || r.DType != p.dtype || r.End-off > codec.FrameSize ||
+		if r.Begin != p.end || r.End == math.MaxInt64 || r.End > size || r.DType != p.dtype || r.End-off > frame ||
 			(p.end-off)%int64(r.DType.Size()) != 0 {
 			break
 		}

@@ -283,9 +283,12 @@ func (r *recoding) write(b *backing, log *container.Log, limit int64) error {
 	for i, t := range log.Tensors {
 		tensors[i] = layout.Tensor(t)
 	}
-	l, size := layout.Known(log.Format, tensors), log.Size
+	l, size, frame := layout.Known(log.Format, tensors), log.Size, int64(codec.FrameSize)
+	if len(r.others) > 0 {
+		frame = delta.FrameSize
+	}
 	for off := int64(0); off < size; {
-		p, err := nextPiece(l, off, size)
+		p, err := nextPiece(l, off, size, frame)
 		if err == nil {
 			err = r.pace()
 		}

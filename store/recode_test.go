@@ -11,6 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mithrilfs/mithrilfs/codec"
+	"github.com/mithrilfs/mithrilfs/codec/delta"
 	"github.com/mithrilfs/mithrilfs/store/container"
 )
 
@@ -279,6 +281,42 @@ func leftovers(t *testing.T, dir string, files map[string][]byte) {
 				t.Errorf("left in %s: %s", where, e.Name())
 			}
 		}
+	}
+}
+
+// TestFramesOfMembers: what is coded against others has frames of the length that
+// is best for that, and what is full those of a file that a client writes.
+func TestFramesOfMembers(t *testing.T) {
+	s, err := Open(t.TempDir(), Options{still: true})
+	must(t, err)
+	defer func() { must(t, s.Close()) }()
+	r := newRun(t, 5, 4*700_000) // a tensor is longer than a frame of either kind
+	files := make(map[string][]byte)
+	for _, name := range []string{"a", "b"} {
+		files[name] = r.save()
+		storeFile(t, s, name, files[name])
+		r.step()
+	}
+	longest := func(name string) (n int64, coded bool) {
+		x, err := Inspect(filepath.Join(s.Path(), name))
+		must(t, err)
+		defer func() { must(t, x.Close()) }()
+		for _, f := range x.Frames(0, x.Summary().Frames) {
+			n, coded = max(n, f.Logical), coded || f.Bases > 0
+		}
+		return n, coded
+	}
+	for _, step := range []struct {
+		bases []string
+		want  int64
+	}{{nil, codec.FrameSize}, {[]string{"b"}, delta.FrameSize}, {nil, codec.FrameSize}} {
+		if n, _ := longest("a"); step.bases != nil || n != step.want {
+			must(t, recode(t, s, "a", step.bases...))
+		}
+		if n, coded := longest("a"); n != step.want || coded != (step.bases != nil) {
+			t.Errorf("against %v: frames of up to %d bytes, want %d; coded %v", step.bases, n, step.want, coded)
+		}
+		expect(t, s, files)
 	}
 }
 

@@ -32,9 +32,6 @@ type Member struct {
 	Layout     Fingerprint // of Format and Tensors
 	Bases      []container.Base
 	Links      uint32 // names of the inode, without its pin
-	// Held says that the file must stay as it is for now: it is in use, or coding
-	// it gained nothing when it was tried.
-	Held bool
 }
 
 // Full says whether the member can be read without any other.
@@ -42,7 +39,7 @@ func (m *Member) Full() bool { return len(m.Bases) == 0 }
 
 // fixed says whether the member must stay in the form that it has: a file that
 // has several names is never replaced.
-func (m *Member) fixed() bool { return m.Held || m.Links > 1 }
+func (m *Member) fixed() bool { return m.Links > 1 }
 
 // Relation is why a Leaf depends on a member of a family.
 type Relation uint8

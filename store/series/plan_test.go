@@ -370,7 +370,7 @@ func TestPlanRandom(t *testing.T) {
 			}
 		}
 		for _, m := range w.files() {
-			m.Held, m.Links = false, 1
+			m.Links = 1
 		}
 		w.settle()
 		if t.Failed() {
@@ -405,7 +405,7 @@ func (w *world) change(r *rand.Rand, step *int64) {
 		j := r.IntN(n)
 		w.f.Members[i], w.f.Members[j] = w.f.Members[j], w.f.Members[i]
 	case 7:
-		w.f.Members[i].Held = !w.f.Members[i].Held
+		w.f.Members[i].Links = 3 - w.f.Members[i].Links
 	case 8:
 		w.f.Members[i].Links = 1 + uint32(r.IntN(2))
 	case 9:

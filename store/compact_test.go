@@ -93,16 +93,23 @@ func TestCompactLater(t *testing.T) {
 	}
 }
 
-// TestCompactByItself begins when clients are quiet, and ends with the store.
-func TestCompactByItself(t *testing.T) {
-	s, err := Open(t.TempDir(), Options{Series: SeriesOptions{Enabled: true, Quiet: 20 * time.Millisecond}})
-	must(t, err)
+// storeRun stores the first n checkpoints of a run and returns them by name.
+func storeRun(t testing.TB, s *Store, n int) map[string][]byte {
+	t.Helper()
 	files := make(map[string][]byte)
-	for i, data := range savesOf(t, 1, 3) {
+	for i, data := range savesOf(t, 1, n) {
 		name := fmt.Sprintf("checkpoint-%d.safetensors", i)
 		storeFile(t, s, name, data)
 		files[name] = data
 	}
+	return files
+}
+
+// TestCompactByItself begins when clients are quiet, and ends with the store.
+func TestCompactByItself(t *testing.T) {
+	s, err := Open(t.TempDir(), Options{Series: SeriesOptions{Enabled: true, Quiet: 20 * time.Millisecond}})
+	must(t, err)
+	files := storeRun(t, s, 3)
 	eventually(t, func() bool { return s.Stats().Coded >= 2 })
 	expect(t, s, files)
 	must(t, s.Close())
@@ -112,12 +119,7 @@ func TestCompactByItself(t *testing.T) {
 func TestCompactEnds(t *testing.T) {
 	s, err := Open(t.TempDir(), Options{})
 	must(t, err)
-	files := make(map[string][]byte)
-	for i, data := range savesOf(t, 1, 6) {
-		name := fmt.Sprintf("checkpoint-%d.safetensors", i)
-		storeFile(t, s, name, data)
-		files[name] = data
-	}
+	files := storeRun(t, s, 6)
 	cause := errors.New("interrupted")
 	ctx, cancel := context.WithCancelCause(context.Background())
 	err = s.Compact(ctx, CompactOptions{Report: func(r SeriesReport) {
@@ -221,12 +223,7 @@ func TestNoGain(t *testing.T) {
 func TestOrderComesFirst(t *testing.T) {
 	s, err := Open(t.TempDir(), Options{Series: SeriesOptions{Enabled: true, Quiet: time.Millisecond, CPU: 0.0001}})
 	must(t, err)
-	files := make(map[string][]byte)
-	for i, data := range savesOf(t, 1, 6) {
-		name := fmt.Sprintf("checkpoint-%d.safetensors", i)
-		storeFile(t, s, name, data)
-		files[name] = data
-	}
+	files := storeRun(t, s, 6)
 	eventually(t, func() bool { return s.pins.count.Load() > 0 }) // it has begun
 	must(t, s.Compact(context.Background(), CompactOptions{}))
 	if n := s.Stats().Coded; n < 5 {

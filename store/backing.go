@@ -22,6 +22,7 @@ type backing struct {
 	// writable says whether file is; guarded by the File's lock.
 	writable bool
 	key      atomic.Pointer[Key] // of the inode, once asked for
+	direct   directIO
 }
 
 var (
@@ -170,7 +171,7 @@ func (b *backing) setMtime(t unix.Timespec) error {
 }
 
 func (b *backing) close() error {
-	err := b.file.Load().Close()
+	err := errors.Join(b.direct.close(), b.file.Load().Close())
 	if b.spare != nil {
 		err = errors.Join(err, b.spare.Close())
 	}

@@ -329,6 +329,7 @@ type pinFile struct {
 var (
 	_ io.ReaderAt         = (*pinFile)(nil)
 	_ container.Announcer = (*pinFile)(nil)
+	_ container.Lender    = (*pinFile)(nil)
 )
 
 // ReadAt reads bytes of the backing file.
@@ -336,6 +337,13 @@ func (p *pinFile) ReadAt(b []byte, off int64) (int, error) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	return p.b.ReadAt(b, off)
+}
+
+// Lend makes a pinFile a container.Lender.
+func (p *pinFile) Lend(off, n int64) ([]byte, func()) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.b.Lend(off, n)
 }
 
 // Announce makes a pinFile a container.Announcer.

@@ -3,7 +3,6 @@ package container
 import (
 	"container/list"
 	"context"
-	"io"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -24,6 +23,8 @@ type Cache struct {
 	max    int64
 	lastID atomic.Uint64
 
+	admission admission
+
 	mu      sync.Mutex // guards what follows
 	used    int64
 	entries map[cacheKey]*block
@@ -33,6 +34,7 @@ type Cache struct {
 	decoded  bytebufferpool.Pool // logical bytes of one frame
 	stored   bytebufferpool.Pool // zstd bytes of one frame
 	decoders sync.Pool           // *codec.Decoder
+	ahead    chan struct{}       // bounds how many goroutines decode what nobody has asked for
 
 	bases         sharedBases
 	deltaDecoders sync.Pool     // *delta.Decoder
@@ -53,6 +55,9 @@ func NewCache(max int64) *Cache {
 		entries:  make(map[cacheKey]*block),
 		order:    list.New(),
 		decoders: sync.Pool{New: func() any { return codec.NewDecoder() }},
+
+		admission: newAdmission(),
+		ahead:     make(chan struct{}, runtime.GOMAXPROCS(0)),
 
 		deltaDecoders: sync.Pool{New: func() any { return delta.NewDecoder() }},
 		deltaSlots:    make(chan struct{}, runtime.GOMAXPROCS(0)),
@@ -79,40 +84,32 @@ type block struct {
 	key     cacheKey
 	buf     *bytebufferpool.ByteBuffer
 	element *list.Element // nil: not in the cache
+	done    bool          // read to its end: who reads in order needs it no more
 	refs    int
 	ready   chan struct{} // closed when decoding ended
 	err     error         // set before ready is closed
 }
 
-// frameWanted is a decoded frame that somebody wants to read.
-type frameWanted struct {
-	key    cacheKey
-	length int
-	fill   func([]byte) error
-}
-
-// acquire returns the decoded frames, filled where no one has them. Pass each to
+// acquire returns decoded frames of r, filled where no one has them. Pass each to
 // release when its bytes have been used. A reader that gives up, with unix.EINTR,
-// leaves fill at work.
-func (c *Cache) acquire(ctx context.Context, wanted ...frameWanted) ([]*block, error) {
+// leaves what fills them at work.
+func (c *Cache) acquire(ctx context.Context, r *Reader, wanted []fullFrame) ([]*block, error) {
+	leave := c.admission.enter()
 	blocks := make([]*block, len(wanted))
-	missing := make([]int, 0, len(wanted))
+	missing := make([]missingFrame, 0, len(wanted))
 	for i, f := range wanted {
 		var have bool
-		if blocks[i], have = c.enter(f.key, f.length); !have {
-			missing = append(missing, i)
+		if blocks[i], have = c.enter(cacheKey{r.id, f.Position}, int(f.Length)); !have {
+			missing = append(missing, missingFrame{f, blocks[i]})
 		}
 	}
 	fill := func() {
-		for _, i := range missing {
-			c.fill(blocks[i], wanted[i].fill)
-		}
+		defer leave()
+		c.fillFrames(r.src, missing)
 	}
-	switch {
-	case len(missing) == 0:
-	case ctx.Done() == nil:
+	if len(missing) == 0 || ctx.Done() == nil {
 		fill()
-	default:
+	} else {
 		go fill()
 	}
 	var err error
@@ -136,12 +133,10 @@ func (c *Cache) enter(key cacheKey, length int) (b *block, have bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if b := c.entries[key]; b != nil {
-		b.refs++
-		c.order.MoveToFront(b.element)
-		c.stats.Hits++
+		c.hit(b)
 		return b, true
 	}
-	b = &block{key: key, buf: sized(&c.decoded, length), refs: 2, ready: make(chan struct{})}
+	b = &block{key: key, buf: c.buffer(length), refs: 2, ready: make(chan struct{})}
 	b.element = c.order.PushFront(b)
 	c.entries[key] = b
 	c.used += int64(cap(b.buf.B))
@@ -157,11 +152,31 @@ func (c *Cache) find(key cacheKey) *block {
 	defer c.mu.Unlock()
 	b := c.entries[key]
 	if b != nil {
-		b.refs++
-		c.order.MoveToFront(b.element)
-		c.stats.Hits++
+		c.hit(b)
 	}
 	return b
+}
+
+// hit takes a reference to a block of the cache; the caller holds mu.
+func (c *Cache) hit(b *block) {
+	b.refs++
+	b.done = false
+	c.order.MoveToFront(b.element)
+	c.stats.Hits++
+}
+
+// buffer returns a buffer for a block: that of the last one in order, if it was
+// read to its end, because that is still in the processor's cache, and new memory
+// is not; the caller holds mu.
+func (c *Cache) buffer(length int) *bytebufferpool.ByteBuffer {
+	if e := c.order.Back(); e != nil {
+		if b := e.Value.(*block); b.done && b.refs == 0 && cap(b.buf.B) >= length && cap(b.buf.B) <= 2*length {
+			c.remove(b)
+			b.buf.B = b.buf.B[:length]
+			return b.buf
+		}
+	}
+	return sized(&c.decoded, length)
 }
 
 // hold takes another reference to a block that is held.
@@ -171,9 +186,13 @@ func (c *Cache) hold(b *block) {
 	b.refs++
 }
 
-// fill decodes a frame into its block. One that fails leaves the cache.
-func (c *Cache) fill(b *block, fill func([]byte) error) {
-	if b.err = fill(b.buf.B); b.err != nil {
+// fill decodes a frame into its block.
+func (c *Cache) fill(b *block, fill func([]byte) error) { c.filled(b, fill(b.buf.B)) }
+
+// filled tells the readers of a block that it has its bytes, or why not. One
+// without leaves the cache.
+func (c *Cache) filled(b *block, err error) {
+	if b.err = err; err != nil {
 		c.mu.Lock()
 		c.remove(b)
 		c.mu.Unlock()
@@ -190,10 +209,17 @@ func (b *block) wait(ctx context.Context) error {
 	return b.err
 }
 
-func (c *Cache) release(b *block) {
+func (c *Cache) release(b *block) { c.releaseRead(b, false) }
+
+// releaseRead is release of a block that was read to its end, or not.
+func (c *Cache) releaseRead(b *block, done bool) {
 	c.mu.Lock()
 	b.refs--
 	free := b.refs == 0 && b.element == nil
+	if done && b.refs == 0 && b.element != nil {
+		b.done = true
+		c.order.MoveToBack(b.element)
+	}
 	c.mu.Unlock()
 	if free {
 		c.decoded.Put(b.buf)
@@ -235,25 +261,6 @@ func (c *Cache) forget(container uint64) {
 			}
 		}
 	}
-}
-
-// decode reads a frame from src into dst, of f.Length bytes, and checks it.
-func (c *Cache) decode(src io.ReaderAt, f *Frame, g Generation, dst []byte) error {
-	stored := sized(&c.stored, int(f.Stored))
-	defer c.stored.Put(stored)
-	if err := readFull(src, stored.B, f.DataPosition()); err != nil {
-		return err
-	}
-	d := c.decoders.Get().(*codec.Decoder)
-	err := d.DecodeFrame(dst, stored.B, f.Plan)
-	c.decoders.Put(d)
-	if err != nil {
-		return &DamageError{Part: PartFrame, Position: f.Position, Frame: f, Reason: "it does not decode", Err: err}
-	}
-	if contentSum(dst, g, f.Number, f.Offset) != f.Sum {
-		return &DamageError{Part: PartFrame, Position: f.Position, Frame: f, Reason: "its checksum does not match"}
-	}
-	return nil
 }
 
 // sized takes a buffer of n bytes from a pool.

@@ -10,7 +10,7 @@ type Announcer interface {
 
 const (
 	// announceAhead is how many logical bytes before a sequential reader are
-	// announced; half as many at a time.
+	// announced, or decoded; half as many at a time.
 	announceAhead = 8 << 20
 	// A reader is sequential after announceAfter reads in a row, each of at least
 	// announceMin bytes and no further than announceSlack from where the last one
@@ -35,10 +35,10 @@ type position struct {
 }
 
 // advance notes a read of [off, end), and returns the logical range to announce
-// now, empty for most reads.
-func (x *readers) advance(off, end int64) (from, to int64) {
+// now, empty for most reads, and whose it is.
+func (x *readers) advance(off, end int64) (from, to int64, who int) {
 	if end-off < announceMin {
-		return 0, 0
+		return 0, 0, 0
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -51,14 +51,21 @@ func (x *readers) advance(off, end int64) (from, to int64) {
 		p.reads++
 		from, to = max(p.told, end), p.next+announceAhead
 		if p.reads < announceAfter || to-from < announceAhead/2 {
-			return 0, 0
+			return 0, 0, 0
 		}
 		p.told = to
-		return from, to
+		return from, to, i
 	}
 	x.at[x.turn] = position{next: end, told: end, reads: 1}
 	x.turn = (x.turn + 1) % len(x.at)
-	return 0, 0
+	return 0, 0, 0
+}
+
+// next is where a reader is now.
+func (x *readers) next(who int) int64 {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.at[who].next
 }
 
 // announce tells the storage of the frames that a sequential reader of
@@ -68,7 +75,7 @@ func (r *Reader) announce(off, end int64) {
 	if !ok {
 		return
 	}
-	from, to := r.readers.advance(off, end)
+	from, to, _ := r.readers.advance(off, end)
 	if from >= to {
 		return
 	}

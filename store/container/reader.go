@@ -168,18 +168,11 @@ func (r *Reader) block(ctx context.Context, e *Extent, g Generation) (*block, er
 	if e.Frame.Coding == CodingDelta {
 		return r.deltaBlock(ctx, &e.Frame, g)
 	}
-	blocks, err := r.cache.acquire(ctx, r.want(e.Frame, g))
+	blocks, err := r.cache.acquire(ctx, r, []fullFrame{{e.Frame, g}})
 	if err != nil {
 		return nil, err
 	}
 	return blocks[0], nil
-}
-
-// want says how to get a decoded frame, other than a delta frame.
-func (r *Reader) want(f Frame, g Generation) frameWanted {
-	return frameWanted{cacheKey{r.id, f.Position}, int(f.Length), func(dst []byte) error {
-		return r.cache.decode(r.src, &f, g, dst)
-	}}
 }
 
 // Check reads a frame from the container itself, past any cache, and checks

@@ -11,6 +11,7 @@ type View struct {
 	Slices [][]byte // in logical order; not to be written to
 	cache  *Cache
 	blocks []*block
+	whole  int // so many of blocks, from the first on, are read to their end
 }
 
 // View returns n logical bytes from off on, fewer at the end of the file, where
@@ -25,23 +26,27 @@ func (r *Reader) View(ctx context.Context, off int64, n int) (*View, error) {
 		return nil, io.EOF
 	}
 	end := min(off+int64(n), size)
-	r.announce(off, end)
 	v := &View{cache: r.cache}
 	if len(r.Dependence().Bases) > 0 {
+		r.announce(off, end)
 		if err := v.addPieces(ctx, r, off, end); err != nil {
 			return nil, err
 		}
 		return v, nil
 	}
-	extents, wanted := r.within(off, end)
+	r.decodeAhead(off, end)
+	extents, frames := r.within(off, end)
 	var err error
-	if v.blocks, err = r.cache.acquire(ctx, wanted...); err != nil {
+	if v.blocks, err = r.cache.acquire(ctx, r, frames); err != nil {
 		return nil, err
 	}
 	for i, e := range extents {
 		v.addHole(e.Start - off)
 		off = max(off, e.Start)
 		stop := min(end, e.End())
+		if stop == e.Frame.End() {
+			v.whole = i + 1
+		}
 		v.Slices = append(v.Slices, v.blocks[i].buf.B[off-e.Frame.Offset:stop-e.Frame.Offset])
 		off = stop
 	}
@@ -71,15 +76,15 @@ func (v *View) addPieces(ctx context.Context, r *Reader, off, end int64) error {
 }
 
 // within returns the extents of a range, and their frames.
-func (r *Reader) within(off, end int64) (Extents, []frameWanted) {
+func (r *Reader) within(off, end int64) (Extents, []fullFrame) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	extents := append(Extents(nil), r.log.Extents.Within(off, end)...)
-	wanted := make([]frameWanted, len(extents))
+	frames := make([]fullFrame, len(extents))
 	for i, e := range extents {
-		wanted[i] = r.want(e.Frame, r.log.generation(&e.Frame))
+		frames[i] = fullFrame{e.Frame, r.log.generation(&e.Frame)}
 	}
-	return extents, wanted
+	return extents, frames
 }
 
 // addHole appends n zeros, if that is not negative.
@@ -100,8 +105,8 @@ func (v *View) Len() int {
 
 // Release gives the frames back. The bytes are not to be used afterwards.
 func (v *View) Release() {
-	for _, b := range v.blocks {
-		v.cache.release(b)
+	for i, b := range v.blocks {
+		v.cache.releaseRead(b, i < v.whole)
 	}
 	v.blocks, v.Slices = nil, nil
 }

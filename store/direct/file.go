@@ -1,0 +1,91 @@
+package direct
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Open opens the file of fd once more, for direct I/O. It fails where the
+// filesystem, or the file's mode, does not allow it, or wants more than Align.
+func Open(fd int, write bool) (*os.File, error) {
+	flags := unix.O_RDONLY
+	if write {
+		flags = unix.O_RDWR
+	}
+	path := fmt.Sprintf("/proc/self/fd/%d", fd)
+	direct, err := unix.Open(path, flags|unix.O_DIRECT|unix.O_CLOEXEC|unix.O_NOATIME, 0)
+	if errors.Is(err, unix.EPERM) { // O_NOATIME is for the owner
+		direct, err = unix.Open(path, flags|unix.O_DIRECT|unix.O_CLOEXEC, 0)
+	}
+	if err != nil {
+		return nil, &os.PathError{Op: "open for direct I/O", Path: path, Err: err}
+	}
+	f := os.NewFile(uintptr(direct), path)
+	var st unix.Statx_t
+	err = unix.Statx(direct, "", unix.AT_EMPTY_PATH, unix.STATX_DIOALIGN, &st)
+	if err == nil && st.Mask&unix.STATX_DIOALIGN != 0 && !fits(&st) {
+		_ = f.Close()
+		return nil, unix.EOPNOTSUPP
+	}
+	return f, nil
+}
+
+// fits says whether what the file wants for direct I/O is what we do. Zeros mean
+// that it takes none.
+func fits(st *unix.Statx_t) bool {
+	return st.Dio_offset_align != 0 && Align%st.Dio_offset_align == 0 && Align%max(st.Dio_mem_align, 1) == 0
+}
+
+// Read reads at least need bytes to the beginning of b, from off on, which is
+// aligned. What the file does not have is missing at the end.
+func Read(f *os.File, b *Buffer, off int64, need int) (n int, err error) {
+	n, err = control(f, func(fd int) (int, error) { return unix.Pread(fd, b.b[:Up(int64(need))], off) })
+	return n, err
+}
+
+// Write writes the first n bytes of b at off, both aligned.
+func Write(f *os.File, b *Buffer, off int64, n int) (int, error) {
+	return control(f, func(fd int) (int, error) { return unix.Pwrite(fd, b.b[:n], off) })
+}
+
+// control runs do with a descriptor that nobody closes meanwhile.
+func control(f *os.File, do func(fd int) (int, error)) (n int, err error) {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	failed := conn.Control(func(fd uintptr) {
+		for {
+			n, err = do(int(fd))
+			if !errors.Is(err, unix.EINTR) {
+				break
+			}
+		}
+	})
+	if failed != nil {
+		return 0, failed
+	}
+	return max(n, 0), err
+}
+
+// Down is the last aligned offset up to off.
+func Down(off int64) int64 { return off &^ (Align - 1) }
+
+// Up is the first aligned offset from off on.
+func Up(off int64) int64 { return Down(off + Align - 1) }
+
+// Cached says whether the kernel has all of [off, off+n) in memory, or something
+// of it that is not on the disk yet: then direct I/O is not the faster way. Where
+// it can't be told the answer is yes.
+func Cached(fd int, off, n int64) bool {
+	var st unix.Cachestat_t
+	if err := unix.Cachestat(uint(fd), &unix.CachestatRange{Off: uint64(off), Len: uint64(n)}, &st, 0); err != nil {
+		return true
+	}
+	page := int64(os.Getpagesize())
+	pages := (off+n+page-1)/page - off/page
+	return int64(st.Cache) >= pages || st.Dirty > 0 || st.Writeback > 0
+}

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mithrilfs/mithrilfs/internal/testweights"
 	"github.com/mithrilfs/mithrilfs/store"
 )
 
@@ -30,34 +31,15 @@ var (
 	unlinks   = flag.Int("unlinks", 0, "how often to make and unlink files; 0: a few times")
 )
 
-// weightBlocks makes as many bf16 weights as are wanted, which do not repeat.
-type weightBlocks struct {
-	weights []byte
-	block   [1 << 20]byte
-}
-
-// next is the i-th MiB. It is good until the next call.
-func (w *weightBlocks) next(i int64) []byte {
-	at := i * 777_778 % int64(len(w.weights)-len(w.block))
-	copy(w.block[:], w.weights[at&^1:])
-	x := uint64(i)*0x9e3779b97f4a7c15 + 1
-	for j := 0; j < len(w.block); j += 2 { // the mantissa, so that exponents stay those of weights
-		x ^= x << 13
-		x ^= x >> 7
-		x ^= x << 17
-		w.block[j] ^= byte(x) & 0x7f
-	}
-	return w.block[:]
-}
-
 // writeWeights writes so many MiB.
 func writeWeights(t testing.TB, name string, mib int64) {
 	t.Helper()
 	f, err := os.Create(name)
 	must(t, err)
-	w := &weightBlocks{weights: realWeights(t)}
+	block := make([]byte, testweights.Block)
 	for i := range mib {
-		_, err := f.Write(w.next(i))
+		testweights.Fill(block, 0, uint64(i))
+		_, err := f.Write(block)
 		must(t, err)
 	}
 	must(t, f.Close())
@@ -133,7 +115,11 @@ func TestByteInALargeFile(t *testing.T) {
 	writeWeights(t, m.path("f"), mib)
 	t.Logf("%d MiB written in %v", mib, time.Since(begin))
 	waitSealed(t, m, "f")
-	w := &weightBlocks{weights: realWeights(t)}
+	block := func(i int64) []byte {
+		b := make([]byte, testweights.Block)
+		testweights.Fill(b, 0, uint64(i))
+		return b
+	}
 	for round, sync := range []bool{false, true, true} {
 		unix.Sync()
 		before, size, du := m.written(t), backingSize(t, m, "f"), allocated(t, m, "f")
@@ -162,10 +148,10 @@ func TestByteInALargeFile(t *testing.T) {
 		if took > 100*time.Millisecond && *largeFile > 0 {
 			t.Errorf("one byte took %v", took)
 		}
-		want := bytes.Clone(w.next(at >> 20))
+		want := block(at >> 20)
 		want[at&(1<<20-1)] = '!'
 		checkAt(t, m.path("f"), at>>20<<20, want)
-		checkAt(t, m.path("f"), 0, w.next(0))
+		checkAt(t, m.path("f"), 0, block(0))
 	}
 }
 

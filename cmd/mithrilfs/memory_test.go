@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mithrilfs/mithrilfs/internal/testweights"
 )
 
 // The whole form: go test ./cmd/mithrilfs -run Memory -save-mib 2048 -rounds 200
@@ -61,22 +62,21 @@ func TestMemoryOfManyClients(t *testing.T) {
 			t.Fatalf("%v\nthe daemon's log:\n%s", err, d.said())
 		}
 	}
-	weights := read(t, "../../testdata/checkpoints/small_model.bin")
 	name := func(set string, i int) string { return filepath.Join(d.point, fmt.Sprint(set, i)) }
 
-	each(func(i int) error { return saveWeights(name("old", i), weights, size) })
+	each(func(i int) error { return saveWeights(name("old", i), uint64(i), size) })
 	saving := d.status(t, "VmHWM")
 	loads := make(chan error, 1)
 	go func() {
 		errs := make([]error, clients)
 		var all sync.WaitGroup
 		for i := range clients {
-			all.Go(func() { errs[i] = loadWeights(name("old", i), weights, size) })
+			all.Go(func() { errs[i] = loadWeights(name("old", i), uint64(i), size) })
 		}
 		all.Wait()
 		loads <- errors.Join(errs...)
 	}()
-	each(func(i int) error { return saveWeights(name("new", i), weights, size) })
+	each(func(i int) error { return saveWeights(name("new", i), uint64(clients+i), size) })
 	if err := <-loads; err != nil {
 		t.Fatal(err)
 	}
@@ -94,17 +94,16 @@ func TestMemoryOfManyClients(t *testing.T) {
 	if idle > idleRSS {
 		t.Errorf("the idle daemon has %d MiB", idle>>20)
 	}
-	each(func(i int) error { return loadWeights(name("new", i), weights, size) })
+	each(func(i int) error { return loadWeights(name("new", i), uint64(clients+i), size) })
 }
 
 // TestMemoryDoesNotGrow: nothing stays of files that are gone.
 func TestMemoryDoesNotGrow(t *testing.T) {
 	d := startProgram(t)
-	weights := read(t, "../../testdata/checkpoints/small_model.bin")
 	const size = 24 << 20
 	round := func(i int) {
 		name := filepath.Join(d.point, fmt.Sprint("step", i))
-		if err := errors.Join(saveWeights(name, weights, size), loadWeights(name, weights, size), os.Remove(name)); err != nil {
+		if err := errors.Join(saveWeights(name, uint64(i), size), loadWeights(name, uint64(i), size), os.Remove(name)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -126,31 +125,23 @@ func TestMemoryDoesNotGrow(t *testing.T) {
 }
 
 // saveWeights makes the system calls of safetensors' save_file.
-func saveWeights(name string, weights []byte, size int64) error {
+func saveWeights(name string, seed uint64, size int64) error {
 	f, err := os.OpenFile(name+".tmp", os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
 	head := weightsHeader(size)
-	err = errors.Join(f.Truncate(int64(len(head))+size), writeAll(f, head))
-	for done := int64(0); done < size && err == nil; {
-		n := min(int64(len(weights)), size-done)
-		err = writeAll(f, weights[:n])
-		done += n
+	err = f.Truncate(int64(len(head)) + size)
+	if err == nil {
+		_, err = f.Write(head)
+	}
+	piece := make([]byte, testweights.Block)
+	for done := int64(0); done < size && err == nil; done += int64(len(piece)) {
+		piece = piece[:min(int64(len(piece)), size-done)]
+		testweights.Fill(piece, seed, uint64(done/testweights.Block))
+		_, err = f.Write(piece)
 	}
 	return errors.Join(err, os.Rename(name+".tmp", name), f.Close())
-}
-
-func writeAll(w io.Writer, b []byte) error {
-	const piece = 1 << 20
-	for len(b) > 0 {
-		n := min(len(b), piece)
-		if _, err := w.Write(b[:n]); err != nil {
-			return err
-		}
-		b = b[n:]
-	}
-	return nil
 }
 
 func weightsHeader(size int64) []byte {
@@ -160,7 +151,7 @@ func weightsHeader(size int64) []byte {
 }
 
 // loadWeights reads through a mapping, as loaders do, and compares.
-func loadWeights(name string, weights []byte, size int64) error {
+func loadWeights(name string, seed uint64, size int64) error {
 	f, err := os.Open(name)
 	if err != nil {
 		return err
@@ -172,9 +163,11 @@ func loadWeights(name string, weights []byte, size int64) error {
 		return err
 	}
 	defer func() { _ = unix.Munmap(m) }()
-	for rest := m[len(head):]; len(rest) > 0; {
-		n := min(len(rest), len(weights))
-		if !slices.Equal(rest[:n], weights[:n]) {
+	want, number := make([]byte, testweights.Block), uint64(0)
+	for rest := m[len(head):]; len(rest) > 0; number++ {
+		n := min(len(rest), len(want))
+		testweights.Fill(want[:n], seed, number)
+		if !slices.Equal(rest[:n], want[:n]) {
 			return fmt.Errorf("%s: the bytes differ, %d from the end", name, len(rest))
 		}
 		rest = rest[n:]

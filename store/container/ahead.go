@@ -1,10 +1,14 @@
 package container
 
-import "context"
+import (
+	"context"
 
-// aheadFrames is how many frames are decoded ahead at a time: what lies side by
-// side is read at once.
-const aheadFrames = 4
+	"github.com/mithrilfs/mithrilfs/codec"
+)
+
+// aheadFrames is how many frames are decoded ahead at a time, a MiB: what lies
+// side by side is read at once.
+const aheadFrames = 1 << 20 / codec.FrameSize
 
 // decodeAhead has the frames decoded that a sequential reader of [off, end) will
 // want next, while it does something with those that it has.

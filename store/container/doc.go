@@ -13,6 +13,14 @@
 // keeps decoded frames for all Readers. Create and OpenWriter give a Writer,
 // which encodes Chunks in parallel with the Encoders that all Writers share.
 //
+// # Reading
+//
+// A request takes the frames that it covers from the Cache (view.go); those that
+// are not there and lie side by side are read at once (fullframe.go), past the
+// page cache where the Storage is a Lender. While a reader goes on in order
+// (readahead.go), its next frames are decoded before it asks (ahead.go). No more
+// requests decode at the same time than processors can serve (admission.go).
+//
 // # Dependents
 //
 // Frames of a dependent hold differences from the logical bytes of other

@@ -57,6 +57,9 @@ var pool bufferPool
 
 func (p *bufferPool) take() *Buffer {
 	p.once.Do(p.reserve)
+	if cap(p.taken) == 0 {
+		return nil
+	}
 	select {
 	case p.taken <- struct{}{}:
 	default:

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mithrilfs/mithrilfs/store/direct"
 )
 
 // faulty is a system of which one call fails.
@@ -24,6 +26,7 @@ type faulty struct {
 	armed bool
 	kind  string // of call
 	nth   int    // which of them, from 0 on; -1: none
+	every bool   // and each one after it
 	err   error
 	half  bool // a write puts half of its bytes there before it fails
 	lose  bool // an fdatasync or fsync that fails loses what was written since the last one
@@ -45,7 +48,7 @@ func (x *faulty) fails(kind string) bool {
 	}
 	n := x.count[kind]
 	x.count[kind]++
-	if kind != x.kind || n != x.nth {
+	if kind != x.kind || n != x.nth && !(x.every && n > x.nth) {
 		return false
 	}
 	x.fired = true
@@ -113,12 +116,37 @@ func (x *faulty) pwrite(f *os.File, p []byte, off int64) (int, error) {
 		return n, x.err
 	}
 	n, err := x.kernel.pwrite(f, p, off)
+	x.wrote(f, off, n)
+	return n, err
+}
+
+func (x *faulty) preadDirect(f *os.File, b *direct.Buffer, off int64, need int) (int, error) {
+	if x.fails("preadDirect") {
+		return 0, x.err
+	}
+	return x.kernel.preadDirect(f, b, off, need)
+}
+
+func (x *faulty) pwriteDirect(f *os.File, b *direct.Buffer, off int64, n int) (int, error) {
+	if x.fails("pwriteDirect") {
+		done := 0
+		if x.half {
+			done, _ = x.kernel.pwriteDirect(f, b, off, int(direct.Down(int64(n/2))))
+		}
+		return done, x.err
+	}
+	n, err := x.kernel.pwriteDirect(f, b, off, n)
+	x.wrote(f, off, n)
+	return n, err
+}
+
+// wrote notes what a sync that fails would lose.
+func (x *faulty) wrote(f *os.File, off int64, n int) {
 	if ino := fileInode(f); x.lose && x.dirty != nil {
 		x.mu.Lock()
 		x.dirty[ino] = append(x.dirty[ino], [2]int64{off, off + int64(n)})
 		x.mu.Unlock()
 	}
-	return n, err
 }
 
 func (x *faulty) truncate(f *os.File, size int64) error {
@@ -535,12 +563,12 @@ func TestFaults(t *testing.T) {
 		{"EIO that loses data", unix.EIO, false, true},
 	} {
 		for kind, calls := range counts {
-			if mode.half && kind != "pwrite" && kind != "openat" && kind != "openat2" && kind != "renameat" ||
+			if mode.half && kind != "pwrite" && kind != "pwriteDirect" && kind != "openat" && kind != "openat2" && kind != "renameat" ||
 				mode.lose && kind != "fdatasync" && kind != "fsync" {
 				continue
 			}
 			step := 1
-			if !*allFaults && (kind == "pread" || kind == "openat2" || mode.half) || testing.Short() || raceDetector {
+			if !*allFaults && (kind == "pread" || kind == "preadDirect" || kind == "openat2" || mode.half) || testing.Short() || raceDetector {
 				step = 5
 			}
 			for n := 0; n < calls; n += step {

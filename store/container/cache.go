@@ -3,7 +3,9 @@ package container
 import (
 	"container/list"
 	"context"
+	"fmt"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 
@@ -186,8 +188,18 @@ func (c *Cache) hold(b *block) {
 	b.refs++
 }
 
-// fill decodes a frame into its block.
-func (c *Cache) fill(b *block, fill func([]byte) error) { c.filled(b, fill(b.buf.B)) }
+// fill decodes a frame into its block. A panic is an error of the block: its
+// readers would wait for ever, and the process end where no request would see it.
+func (c *Cache) fill(b *block, fill func([]byte) error) { c.filled(b, guarded(b.buf.B, fill)) }
+
+func guarded(dst []byte, fill func([]byte) error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic while a frame was decoded: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return fill(dst)
+}
 
 // filled tells the readers of a block that it has its bytes, or why not. One
 // without leaves the cache.

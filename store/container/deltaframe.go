@@ -58,12 +58,7 @@ func (c *Cache) decodeDelta(src io.ReaderAt, f *Frame, g Generation, bases []del
 	if err := readFull(src, stored.B, f.DataPosition()); err != nil {
 		return err
 	}
-	c.deltaSlots <- struct{}{} // nothing that waits for a disk holds one
-	d := c.deltaDecoders.Get().(*delta.Decoder)
-	err := d.DecodeFrame(dst, stored.B, bases)
-	c.deltaDecoders.Put(d)
-	<-c.deltaSlots
-	if err != nil {
+	if err := c.decodeDifferences(dst, stored.B, bases); err != nil {
 		reason := "it does not decode"
 		if errors.Is(err, delta.ErrBase) {
 			reason = "its bases are of another kind"
@@ -74,4 +69,14 @@ func (c *Cache) decodeDelta(src io.ReaderAt, f *Frame, g Generation, bases []del
 		return &DamageError{Part: PartFrame, Position: f.Position, Frame: f, Reason: "its checksum does not match"}
 	}
 	return nil
+}
+
+// decodeDifferences decodes a delta frame's bytes, when it is its turn.
+func (c *Cache) decodeDifferences(dst, stored []byte, bases []delta.Elements) error {
+	c.deltaSlots <- struct{}{} // nothing that waits for a disk holds one
+	defer func() { <-c.deltaSlots }()
+	d := c.deltaDecoders.Get().(*delta.Decoder)
+	err := d.DecodeFrame(dst, stored, bases)
+	c.deltaDecoders.Put(d)
+	return err
 }

@@ -61,12 +61,13 @@ func (c *Cache) fillRun(src io.ReaderAt, missing []missingFrame) int {
 	}
 	for i := range missing[:n] {
 		f := &missing[i]
-		if p != nil {
+		c.fill(f.block, func(dst []byte) error {
+			if p == nil {
+				return c.decode(src, &f.Frame, f.generation, dst)
+			}
 			at := f.DataPosition() - begin
-			c.filled(f.block, c.decodeStored(p[at:at+int64(f.Stored)], &f.Frame, f.generation, f.block.buf.B))
-		} else {
-			c.filled(f.block, c.decode(src, &f.Frame, f.generation, f.block.buf.B))
-		}
+			return c.decodeStored(p[at:at+int64(f.Stored)], &f.Frame, f.generation, dst)
+		})
 	}
 	return n
 }

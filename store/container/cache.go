@@ -96,7 +96,10 @@ type block struct {
 // release when its bytes have been used. A reader that gives up, with unix.EINTR,
 // leaves what fills them at work.
 func (c *Cache) acquire(ctx context.Context, r *Reader, wanted []fullFrame) ([]*block, error) {
-	leave := c.admission.enter()
+	leave := func() {}
+	if !c.has(r.id, wanted) {
+		leave = c.admission.enter()
+	}
 	blocks := make([]*block, len(wanted))
 	missing := make([]missingFrame, 0, len(wanted))
 	for i, f := range wanted {
@@ -145,6 +148,19 @@ func (c *Cache) enter(key cacheKey, length int) (b *block, have bool) {
 	c.stats.Decodes++
 	c.evict()
 	return b, false
+}
+
+// has says whether all of some frames are in the cache, filled or not: they take
+// no memory, and nobody's processor.
+func (c *Cache) has(container uint64, wanted []fullFrame) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range wanted {
+		if c.entries[cacheKey{container, wanted[i].Position}] == nil {
+			return false
+		}
+	}
+	return true
 }
 
 // find returns the block of a frame, with a reference for the caller, if it is in

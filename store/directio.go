@@ -1,18 +1,21 @@
 package store
 
 import (
+	"errors"
 	"os"
 	"sync"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/mithrilfs/mithrilfs/store/container"
 	"github.com/mithrilfs/mithrilfs/store/direct"
 )
 
-// directIO are the descriptors by which a backing's inode is read and written past
-// the page cache, opened when they are first needed.
+// directIO is the descriptor by which a backing's inode is read past the page
+// cache, opened when it is first needed.
 type directIO struct {
 	mu    sync.Mutex // guards what follows
-	read  *os.File   // nil: not opened yet
+	file  *os.File   // nil: not opened yet
 	never bool       // it can't be, or not any more
 }
 
@@ -24,7 +27,7 @@ func (b *backing) Lend(off, n int64) ([]byte, func()) {
 	if direct.Up(end)-from > direct.BufferSize || b.cached(from, end-from) {
 		return nil, nil
 	}
-	f := b.direct.forReading(b)
+	f := b.direct.open(b)
 	if f == nil {
 		return nil, nil
 	}
@@ -50,27 +53,32 @@ func (b *backing) cached(off, n int64) bool {
 	return yes
 }
 
-// forReading returns the descriptor for reading, nil if there is none.
-func (d *directIO) forReading(b *backing) *os.File {
+// open returns the descriptor, nil if there is none.
+func (d *directIO) open(b *backing) *os.File {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.read == nil && !d.never {
+	if d.file == nil && !d.never {
 		err := b.control(func(fd int) (err error) {
-			d.read, err = direct.Open(fd, false)
+			d.file, err = direct.Open(fd)
 			return err
 		})
-		d.never = err != nil
+		d.never = err != nil && !passing(err)
 	}
-	return d.read
+	return d.file
 }
 
-// close closes what there is, for good.
+// passing says whether an error may not come the next time.
+func passing(err error) bool {
+	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
+}
+
+// close closes it for good.
 func (d *directIO) close() (err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.read != nil {
-		err = d.read.Close()
+	if d.file != nil {
+		err = d.file.Close()
 	}
-	d.read, d.never = nil, true
+	d.file, d.never = nil, true
 	return err
 }

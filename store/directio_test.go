@@ -23,7 +23,7 @@ func uncached(t *testing.T, name string) {
 	defer func() { _ = f.Close() }()
 	must(t, f.Sync())
 	must(t, unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED))
-	d, err := direct.Open(int(f.Fd()), false)
+	d, err := direct.Open(int(f.Fd()))
 	if err != nil {
 		t.Skipf("the filesystem of %s has no direct I/O: %v", name, err)
 	}

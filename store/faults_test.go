@@ -127,19 +127,6 @@ func (x *faulty) preadDirect(f *os.File, b *direct.Buffer, off int64, need int) 
 	return x.kernel.preadDirect(f, b, off, need)
 }
 
-func (x *faulty) pwriteDirect(f *os.File, b *direct.Buffer, off int64, n int) (int, error) {
-	if x.fails("pwriteDirect") {
-		done := 0
-		if x.half {
-			done, _ = x.kernel.pwriteDirect(f, b, off, int(direct.Down(int64(n/2))))
-		}
-		return done, x.err
-	}
-	n, err := x.kernel.pwriteDirect(f, b, off, n)
-	x.wrote(f, off, n)
-	return n, err
-}
-
 // wrote notes what a sync that fails would lose.
 func (x *faulty) wrote(f *os.File, off int64, n int) {
 	if ino := fileInode(f); x.lose && x.dirty != nil {
@@ -563,7 +550,7 @@ func TestFaults(t *testing.T) {
 		{"EIO that loses data", unix.EIO, false, true},
 	} {
 		for kind, calls := range counts {
-			if mode.half && kind != "pwrite" && kind != "pwriteDirect" && kind != "openat" && kind != "openat2" && kind != "renameat" ||
+			if mode.half && kind != "pwrite" && kind != "openat" && kind != "openat2" && kind != "renameat" ||
 				mode.lose && kind != "fdatasync" && kind != "fsync" {
 				continue
 			}

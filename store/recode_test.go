@@ -354,7 +354,7 @@ func TestDependentsWithoutStore(t *testing.T) {
 // one, fail once. Every checkpoint
 // reads as it was, at once and after the next start, and nothing is left behind.
 func TestFaultsWhileRecoding(t *testing.T) {
-	kinds := []string{"openat", "openat2", "renameat", "unlinkat", "linkat", "pread", "preadDirect", "pwrite", "pwriteDirect", "truncate", "fdatasync", "fsync"}
+	kinds := []string{"openat", "openat2", "renameat", "unlinkat", "linkat", "pread", "preadDirect", "pwrite", "truncate", "fdatasync", "fsync"}
 	for _, kind := range kinds {
 		t.Run(kind, func(t *testing.T) {
 			for n := 0; ; n++ {

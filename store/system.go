@@ -19,9 +19,8 @@ type system interface {
 	linkat(fd, dirfd int, name string) error // of what fd is a descriptor of
 	pread(f *os.File, p []byte, off int64) (int, error)
 	pwrite(f *os.File, p []byte, off int64) (int, error)
-	// preadDirect and pwriteDirect are of descriptors for direct I/O.
+	// preadDirect is of a descriptor for direct I/O.
 	preadDirect(f *os.File, b *direct.Buffer, off int64, need int) (int, error)
-	pwriteDirect(f *os.File, b *direct.Buffer, off int64, n int) (int, error)
 	truncate(f *os.File, size int64) error
 	fdatasync(f *os.File) error
 	fsync(f *os.File) error
@@ -54,9 +53,6 @@ func (kernel) pread(f *os.File, p []byte, off int64) (int, error)  { return f.Re
 func (kernel) pwrite(f *os.File, p []byte, off int64) (int, error) { return f.WriteAt(p, off) }
 func (kernel) preadDirect(f *os.File, b *direct.Buffer, off int64, need int) (int, error) {
 	return direct.Read(f, b, off, need)
-}
-func (kernel) pwriteDirect(f *os.File, b *direct.Buffer, off int64, n int) (int, error) {
-	return direct.Write(f, b, off, n)
 }
 func (kernel) truncate(f *os.File, size int64) error { return f.Truncate(size) }
 func (kernel) fsync(f *os.File) error                { return f.Sync() }

@@ -10,23 +10,29 @@ import (
 // side by side is read at once.
 const aheadFrames = 1 << 20 / codec.FrameSize
 
+// aheadShare is the part of the cache that is decoded ahead of one reader.
+const aheadShare = 8
+
+func (c *Cache) aheadBytes() int64 { return min(announceAhead, c.max/aheadShare) }
+
 // decodeAhead has the frames decoded that a sequential reader of [off, end) will
 // want next, while it does something with those that it has.
 func (r *Reader) decodeAhead(off, end int64) {
-	if r.cache.admission.full() {
-		return // nobody has a processor to spare
+	slots, most := r.cache.ahead, r.cache.aheadBytes()
+	if r.cache.admission.full() || len(slots) == cap(slots) {
+		most = 0 // nobody has a processor to spare
 	}
-	from, to, who := r.readers.advance(off, end)
+	from, to, who := r.readers.advance(off, end, most)
 	if to = min(to, r.Size()); from >= to {
 		return
 	}
 	select {
-	case r.cache.ahead <- struct{}{}:
+	case slots <- struct{}{}:
 	default:
-		return // as many as can work do
+		return // somebody was faster
 	}
 	go func() {
-		defer func() { <-r.cache.ahead }()
+		defer func() { <-slots }()
 		for from < to {
 			from = max(from, r.readers.next(who)) // what is before is being decoded
 			_, frames := r.within(from, to)

@@ -25,9 +25,9 @@ func TestDecodeAhead(t *testing.T) {
 		switch {
 		case off/read+1 < announceAfter && s.Decodes != asked:
 			t.Fatalf("after %d bytes %d frames are decoded: it is not known to be sequential yet", off+read, s.Decodes)
-		case off/read+1 >= announceAfter && s.Decodes < min(asked+announceAhead/2/codec.FrameSize, frames):
+		case off/read+1 >= announceAfter && s.Decodes < min(asked+uint64(cache.aheadBytes())/2/codec.FrameSize, frames):
 			t.Fatalf("after %d bytes %d frames are decoded", off+read, s.Decodes)
-		case s.Decodes > min(asked+announceAhead/codec.FrameSize+1, frames):
+		case s.Decodes > min(asked+uint64(cache.aheadBytes())/codec.FrameSize+1, frames):
 			t.Fatalf("after %d bytes %d frames are decoded, which is too far ahead", off+read, s.Decodes)
 		case off/read+1 > announceAfter && s.Hits == before.Hits:
 			t.Fatalf("what is read at %d was not decoded ahead", off)
@@ -43,7 +43,7 @@ func TestDecodeAhead(t *testing.T) {
 func TestDecodeAheadOfMany(t *testing.T) {
 	const frames, readers = 64, 4
 	b, data := repeated(t, frames)
-	cache := NewCache(4 << 20) // less than is decoded ahead of any of them
+	cache := NewCache(4 << 20) // of which each has some ahead of it
 	r := openIn(t, cache, b)
 	done := make(chan bool)
 	for i := range readers {

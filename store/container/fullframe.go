@@ -39,9 +39,9 @@ func (c *Cache) fillFrames(src io.ReaderAt, missing []missingFrame) {
 	}
 }
 
-// maxRun is how many stored bytes are read at once: what the frames of a request
-// have.
-const maxRun = 1 << 20
+// maxRun is how many stored bytes are read at once, about what the frames of a
+// request have: what a Lender lends, with the blocks at both ends.
+const maxRun = 1<<20 - 8<<10
 
 // fillRun decodes the first of some frames, and those that come right after it
 // in the container. It returns how many.

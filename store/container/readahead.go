@@ -35,8 +35,9 @@ type position struct {
 }
 
 // advance notes a read of [off, end), and returns the logical range to announce
-// now, empty for most reads, and whose it is.
-func (x *readers) advance(off, end int64) (from, to int64, who int) {
+// now, if ahead bytes before the reader are to be, empty for most reads and if
+// ahead is 0, and whose it is.
+func (x *readers) advance(off, end, ahead int64) (from, to int64, who int) {
 	if end-off < announceMin {
 		return 0, 0, 0
 	}
@@ -49,8 +50,8 @@ func (x *readers) advance(off, end int64) (from, to int64, who int) {
 		}
 		p.next = max(p.next, end)
 		p.reads++
-		from, to = max(p.told, end), p.next+announceAhead
-		if p.reads < announceAfter || to-from < announceAhead/2 {
+		from, to = max(p.told, end), p.next+ahead
+		if p.reads < announceAfter || to-from < max(ahead/2, 1) {
 			return 0, 0, 0
 		}
 		p.told = to
@@ -75,7 +76,7 @@ func (r *Reader) announce(off, end int64) {
 	if !ok {
 		return
 	}
-	from, to, _ := r.readers.advance(off, end)
+	from, to, _ := r.readers.advance(off, end, announceAhead)
 	if from >= to {
 		return
 	}

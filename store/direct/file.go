@@ -8,17 +8,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Open opens the file of fd once more, for direct I/O. It fails where the
+// Open opens the file of fd once more, to read it by direct I/O. It fails where the
 // filesystem, or the file's mode, does not allow it, or wants more than Align.
-func Open(fd int, write bool) (*os.File, error) {
-	flags := unix.O_RDONLY
-	if write {
-		flags = unix.O_RDWR
-	}
+func Open(fd int) (*os.File, error) {
+	const flags = unix.O_RDONLY | unix.O_DIRECT | unix.O_CLOEXEC
 	path := fmt.Sprintf("/proc/self/fd/%d", fd)
-	direct, err := unix.Open(path, flags|unix.O_DIRECT|unix.O_CLOEXEC|unix.O_NOATIME, 0)
+	direct, err := unix.Open(path, flags|unix.O_NOATIME, 0)
 	if errors.Is(err, unix.EPERM) { // O_NOATIME is for the owner
-		direct, err = unix.Open(path, flags|unix.O_DIRECT|unix.O_CLOEXEC, 0)
+		direct, err = unix.Open(path, flags, 0)
 	}
 	if err != nil {
 		return nil, &os.PathError{Op: "open for direct I/O", Path: path, Err: err}
@@ -44,11 +41,6 @@ func fits(st *unix.Statx_t) bool {
 func Read(f *os.File, b *Buffer, off int64, need int) (n int, err error) {
 	n, err = control(f, func(fd int) (int, error) { return unix.Pread(fd, b.b[:Up(int64(need))], off) })
 	return n, err
-}
-
-// Write writes the first n bytes of b at off, both aligned.
-func Write(f *os.File, b *Buffer, off int64, n int) (int, error) {
-	return control(f, func(fd int) (int, error) { return unix.Pwrite(fd, b.b[:n], off) })
 }
 
 // control runs do with a descriptor that nobody closes meanwhile.

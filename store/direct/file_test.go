@@ -40,9 +40,9 @@ func fileOf(t *testing.T, data []byte, mode os.FileMode) *os.File {
 }
 
 // opened is f for direct I/O.
-func opened(t *testing.T, f *os.File, write bool) *os.File {
+func opened(t *testing.T, f *os.File) *os.File {
 	t.Helper()
-	d, err := Open(int(f.Fd()), write)
+	d, err := Open(int(f.Fd()))
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
 		t.Skipf("the filesystem of %s has no direct I/O: %v", f.Name(), err)
 	}
@@ -91,7 +91,7 @@ func TestRead(t *testing.T) {
 			if c.unlinked {
 				must(t, os.Remove(f.Name()))
 			}
-			d, b := opened(t, f, false), take(t)
+			d, b := opened(t, f), take(t)
 			for _, off := range []int64{0, Align, BufferSize, size - 123, Up(size), Up(size) + Align} {
 				for _, need := range []int{1, 100, Align - 1, Align, Align + 1, BufferSize - 1, BufferSize} {
 					clear(b.Bytes())
@@ -112,51 +112,12 @@ func TestRead(t *testing.T) {
 func TestOpenedForReading(t *testing.T) {
 	data := random(BufferSize)
 	f := fileOf(t, data, 0o600)
-	d, b := opened(t, f, false), take(t)
+	d, b := opened(t, f), take(t)
 	drop(t, f)
 	_, err := Read(d, b, 0, BufferSize)
 	must(t, err)
 	if n := cachedPages(t, f, BufferSize); n > 0 {
 		t.Errorf("it reads %d pages into the page cache", n)
-	}
-	if n, err := Write(d, b, 0, Align); !errors.Is(err, unix.EBADF) || n != 0 {
-		t.Errorf("it writes %d bytes, %v", n, err)
-	}
-}
-
-// TestWrite: what is written past the page cache is what others read, who had the
-// old bytes in it.
-func TestWrite(t *testing.T) {
-	data := random(3*BufferSize + 5)
-	f := fileOf(t, data, 0o600)
-	d, b := opened(t, f, true), take(t)
-	for _, c := range []struct {
-		off int64
-		n   int
-	}{{0, Align}, {Align, BufferSize}, {2 * BufferSize, BufferSize - Align}, {3 * BufferSize, Align}, {5 * BufferSize, 2 * Align}} {
-		copy(b.Bytes(), random(BufferSize + int(c.off))[c.off:])
-		n, err := Write(d, b, c.off, c.n)
-		must(t, err)
-		if n != c.n {
-			t.Fatalf("%d of %d bytes written", n, c.n)
-		}
-		data = append(data, make([]byte, max(0, int(c.off)+n-len(data)))...)
-		copy(data[c.off:], b.Bytes()[:n])
-		got, err := os.ReadFile(f.Name())
-		must(t, err)
-		if !bytes.Equal(got, data) {
-			t.Fatalf("after %d bytes at %d the file has others", n, c.off)
-		}
-	}
-}
-
-// TestWriteOpensForReading: a descriptor for writing reads too.
-func TestWriteOpensForReading(t *testing.T) {
-	data := random(2 * Align)
-	d, b := opened(t, fileOf(t, data, 0o600), true), take(t)
-	n, err := Read(d, b, 0, len(data))
-	if err != nil || !bytes.Equal(b.Bytes()[:n], data) {
-		t.Errorf("%d bytes, or others, %v", n, err)
 	}
 }
 
@@ -171,11 +132,10 @@ func TestOpenFails(t *testing.T) {
 	defer func() { _ = stat.Close() }()
 	before := descriptors(t)
 	for _, c := range []struct {
-		name  string
-		fd    int
-		write bool
-	}{{"nothing", 1 << 20, false}, {"a directory", int(dir.Fd()), true}, {"what no disk has", int(stat.Fd()), false}} {
-		if f, err := Open(c.fd, c.write); err == nil {
+		name string
+		fd   int
+	}{{"nothing", 1 << 20}, {"a directory", int(dir.Fd())}, {"what no disk has", int(stat.Fd())}} {
+		if f, err := Open(c.fd); err == nil {
 			t.Errorf("%s is opened", c.name)
 			_ = f.Close()
 		} else if f != nil {
@@ -201,13 +161,10 @@ func TestFits(t *testing.T) {
 
 // TestAfterClose: a file that is closed is not read, whoever has its number now.
 func TestAfterClose(t *testing.T) {
-	d, b := opened(t, fileOf(t, random(Align), 0o600), true), take(t)
+	d, b := opened(t, fileOf(t, random(Align), 0o600)), take(t)
 	must(t, d.Close())
 	if n, err := Read(d, b, 0, Align); err == nil || n != 0 {
 		t.Errorf("it reads %d bytes, %v", n, err)
-	}
-	if n, err := Write(d, b, 0, Align); err == nil || n != 0 {
-		t.Errorf("it writes %d bytes, %v", n, err)
 	}
 }
 

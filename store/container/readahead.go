@@ -12,10 +12,11 @@ const (
 	// announceAhead is how many logical bytes before a sequential reader are
 	// announced, or decoded; half as many at a time.
 	announceAhead = 8 << 20
-	// A reader is sequential after announceAfter reads in a row, each of at least
-	// announceMin bytes and no further than announceSlack from where the last one
-	// ended: the kernel reads ahead in several requests at once, in any order.
-	announceAfter = 4
+	// A reader is sequential when it has got further than announceAfter by reads,
+	// each of at least announceMin bytes and no further than announceSlack from
+	// where the last one ended. The kernel reads ahead in several requests at once,
+	// in any order, and as much as announceAfter around a single fault.
+	announceAfter = 4 << 20
 	announceMin   = 64 << 10
 	announceSlack = 4 << 20
 )
@@ -29,9 +30,9 @@ type readers struct {
 
 // position is one reader's.
 type position struct {
-	next  int64 // just past its last read
+	begin int64 // of its first read
+	next  int64 // just past its last read; 0: nobody's
 	told  int64 // just past what was announced for it
-	reads int
 }
 
 // advance notes a read of [off, end), and returns the logical range to announce
@@ -45,19 +46,18 @@ func (x *readers) advance(off, end, ahead int64) (from, to int64, who int) {
 	defer x.mu.Unlock()
 	for i := range x.at {
 		p := &x.at[i]
-		if p.reads == 0 || off > p.next+announceSlack || off < p.next-announceSlack {
+		if p.next == 0 || off > p.next+announceSlack || off < p.next-announceSlack {
 			continue
 		}
 		p.next = max(p.next, end)
-		p.reads++
 		from, to = max(p.told, end), p.next+ahead
-		if p.reads < announceAfter || to-from < max(ahead/2, 1) {
+		if p.next-p.begin <= announceAfter || to-from < max(ahead/2, 1) {
 			return 0, 0, 0
 		}
 		p.told = to
 		return from, to, i
 	}
-	x.at[x.turn] = position{next: end, told: end, reads: 1}
+	x.at[x.turn] = position{off, end, end}
 	x.turn = (x.turn + 1) % len(x.at)
 	return 0, 0, 0
 }

@@ -191,6 +191,21 @@ func TestPacer(t *testing.T) {
 	}
 }
 
+// TestWhoSaves: a client that writes much is saving, one that keeps a log is not.
+func TestWhoSaves(t *testing.T) {
+	s, err := Open(t.TempDir(), Options{still: true})
+	must(t, err)
+	defer func() { must(t, s.Close()) }()
+	storeFile(t, s, "log", make([]byte, savingLeast-1))
+	if s.saving() {
+		t.Error("a few lines of text are taken for a checkpoint")
+	}
+	storeFile(t, s, "checkpoint", make([]byte, 4*savingLeast))
+	if !s.saving() {
+		t.Error("nobody is said to be saving")
+	}
+}
+
 // TestNoGain: checkpoints that do not become smaller stay full, and are not tried
 // again.
 func TestNoGain(t *testing.T) {

@@ -157,6 +157,9 @@ func (f *File) write(ctx context.Context, p []byte, off int64) (int, error) {
 	if err := f.unshare(); err != nil {
 		return 0, f.fail("write", err)
 	}
+	if len(p) >= savingLeast {
+		f.store.written.Store(time.Now().UnixNano())
+	}
 	done := 0
 	for done < len(p) {
 		n, err := f.writeContent(ctx, p[done:], off+int64(done))
@@ -192,9 +195,7 @@ func (f *File) writeContent(ctx context.Context, p []byte, off int64) (int, erro
 // touch notes that a client changed the file now.
 func (f *File) touch() {
 	f.version++
-	now := time.Now().UnixNano()
-	f.mtime = unix.NsecToTimespec(now)
-	f.store.written.Store(now)
+	f.mtime = unix.NsecToTimespec(time.Now().UnixNano())
 }
 
 // decide turns a head into what it has shown itself to be. The caller holds mu.

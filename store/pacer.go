@@ -19,9 +19,11 @@ type pacer struct {
 
 const (
 	// savingShare is the compactor's part of its share while clients save.
-	savingShare = 0.1
-	// savingLast is for how long after a write a client counts as saving.
-	savingLast = time.Second
+	savingShare = 0.02
+	// savingLast is for how long after a write of savingLeast bytes a client counts
+	// as saving: one that keeps a log is not waited for.
+	savingLast  = time.Second
+	savingLeast = 64 << 10
 	// maxNap bounds one pause, so that work goes on soon when saving is over.
 	maxNap = time.Second
 )
@@ -57,7 +59,7 @@ func (p *pacer) wait() error {
 	return nil
 }
 
-// saving says whether a client wrote something just now.
+// saving says whether a client wrote much just now.
 func (s *Store) saving() bool {
 	return time.Now().UnixNano()-s.written.Load() < int64(savingLast)
 }

@@ -84,7 +84,7 @@ type Store struct {
 	// moves counts names that clients gave or changed: a census meanwhile may have
 	// missed what had them.
 	moves      atomic.Uint64
-	written    atomic.Int64 // when a client last changed a file, in nanoseconds of the epoch
+	written    atomic.Int64 // when a client last wrote much at once, in nanoseconds of the epoch
 	workers    int          // of Options
 	undurable  atomic.Bool  // a sync failed on which letting go of bases depends
 	unpinnable atomic.Bool  // hard links can't be made, and the log says so

@@ -129,12 +129,12 @@ def saves(directory, worked_on, saved, turns):
                 data = directory / side
                 subprocess.run(["cp", "-a", start, data], check=True)
                 os.sync()
-                machine.warm_memory(2)
                 with Mount(data, f"--series={side}") as mount:
                     if side == "on":
                         until_pinned(data)
                     else:
-                        time.sleep(6)  # about as long as the compactor waits, with the same memory idle
+                        time.sleep(6)  # about as long as the compactor waits
+                    machine.warm_memory(2)  # only now: the host takes what lies idle for seconds
                     result = clients({"op": "save", "path": mount.point / "other.safetensors"})
                     if side == "on" and dependents(data) >= len(worked_on.checkpoints()) - 1:
                         finished += 1

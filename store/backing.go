@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mithrilfs/mithrilfs/store/container"
+	"github.com/mithrilfs/mithrilfs/store/direct"
 	"github.com/mithrilfs/mithrilfs/store/patience"
 )
 
@@ -106,15 +107,7 @@ func (b *backing) Reserve(off, n int64) bool {
 
 // control runs do with a descriptor that nobody closes meanwhile.
 func (b *backing) control(do func(fd int) error) error {
-	conn, err := b.file.Load().SyscallConn()
-	if err != nil {
-		return err
-	}
-	var failed error
-	if err := conn.Control(func(fd uintptr) { failed = do(int(fd)) }); err != nil {
-		return err
-	}
-	return failed
+	return direct.Control(b.file.Load(), do)
 }
 
 // waiting are the bytes of requests that wait for the backing filesystem.

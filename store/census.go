@@ -75,10 +75,10 @@ func (s *Store) takeCensus(ctx context.Context, known indexes) *census {
 	return c
 }
 
-// doubtful notes the first reason.
 // errCovered is of a directory in which dependents may lie that can't be seen now.
 var errCovered = errors.New("something is mounted over it")
 
+// doubtful notes the first reason.
 func (c *census) doubtful(err error) {
 	if c.doubt == nil {
 		c.doubt = err

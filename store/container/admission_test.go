@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/mithrilfs/mithrilfs/codec"
+	"github.com/mithrilfs/mithrilfs/store/patience"
 )
 
 // stuck is a storage whose reads hang until it is told to go on.
@@ -23,47 +24,15 @@ func (s *stuck) ReadAt(p []byte, off int64) (int, error) {
 	return s.ReaderAt.ReadAt(p, off)
 }
 
-// TestAdmission: there are so many places. Who gets none goes on after a while,
-// and has none to give back.
-func TestAdmission(t *testing.T) {
-	a := newAdmission()
-	if n := 2 * runtime.GOMAXPROCS(0); cap(a) != n {
-		t.Errorf("%d places, want %d", cap(a), n)
-	}
-	var leave []func()
-	for !a.full() {
-		leave = append(leave, a.enter())
-	}
-	if len(leave) != cap(a) {
-		t.Errorf("%d of %d places are taken", len(leave), cap(a))
-	}
-	begin := time.Now()
-	a.enter()()
-	if d := time.Since(begin); d < admissionPatience {
-		t.Errorf("all places are taken, and it waits %v", d)
-	}
-	if !a.full() {
-		t.Error("who had no place has given one back")
-	}
-	time.AfterFunc(admissionPatience/10, leave[0])
-	a.enter()()
-	if len(a) != cap(a)-1 {
-		t.Errorf("%d places are taken, want %d", len(a), cap(a)-1)
-	}
-	for _, leave := range leave[1:] {
-		leave()
-	}
-	if len(a) != 0 {
-		t.Errorf("%d places are still taken", len(a))
-	}
-}
-
 // TestHangingDiskKeepsItsOwn: when all places are taken by requests to a disk that
 // hangs, others are served, what is in the cache at once; and nothing stays held
 // when it goes on.
 func TestHangingDiskKeepsItsOwn(t *testing.T) {
 	t.Parallel() // it waits
 	cache := NewCache(64 << 20)
+	if n := 2 * runtime.GOMAXPROCS(0); cap(cache.admission) != n {
+		t.Errorf("%d places, want %d", cap(cache.admission), n)
+	}
 	frames := 3 * cap(cache.admission)
 	b, data := repeated(t, frames)
 	hangs := openIn(t, cache, b)
@@ -82,7 +51,7 @@ func TestHangingDiskKeepsItsOwn(t *testing.T) {
 			})
 		}
 	}
-	for deadline := time.Now().Add(10 * time.Second); !cache.admission.full(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); !cache.admission.Full(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d places are taken", len(cache.admission))
 		}
@@ -104,18 +73,18 @@ func TestHangingDiskKeepsItsOwn(t *testing.T) {
 		select {
 		case err := <-got:
 			must(t, err)
-		case <-time.After(50 * admissionPatience):
+		case <-time.After(50 * patience.Moment):
 			t.Fatal("it waits for another's disk")
 		}
 	}
-	if !cache.admission.full() {
+	if !cache.admission.Full() {
 		t.Error("somebody has given a place back")
 	}
 	begin := time.Now()
 	for range 50 {
 		viewed(t, r, data2, 100, 1000)
 	}
-	if d := time.Since(begin); d > 10*admissionPatience {
+	if d := time.Since(begin); d > 10*patience.Moment {
 		t.Errorf("what is in the cache is read 50 times in %v", d)
 	}
 	close(s.goOn)

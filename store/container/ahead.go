@@ -13,13 +13,13 @@ const aheadFrames = 1 << 20 / codec.FrameSize
 // aheadShare is the part of the cache that is decoded ahead of one reader.
 const aheadShare = 8
 
-func (c *Cache) aheadBytes() int64 { return min(announceAhead, c.max/aheadShare) }
+func (c *Cache) aheadBytes() int64 { return min(aheadMost, c.max/aheadShare) }
 
 // decodeAhead has the frames decoded that a sequential reader of [off, end) will
 // want next, while it does something with those that it has.
 func (r *Reader) decodeAhead(off, end int64) {
 	slots, most := r.cache.ahead, r.cache.aheadBytes()
-	if r.cache.admission.full() || len(slots) == cap(slots) {
+	if r.cache.admission.Full() || len(slots) == cap(slots) {
 		most = 0 // nobody has a processor to spare
 	}
 	from, to, who := r.readers.advance(off, end, most)

@@ -23,13 +23,13 @@ func TestDecodeAhead(t *testing.T) {
 		s := cache.Stats()
 		asked := uint64(off/codec.FrameSize + 1)
 		switch {
-		case off+read <= announceAfter && s.Decodes != asked:
+		case off+read <= sequentialAfter && s.Decodes != asked:
 			t.Fatalf("after %d bytes %d frames are decoded: it is not known to be sequential yet", off+read, s.Decodes)
-		case off+read > announceAfter && s.Decodes < min(asked+uint64(cache.aheadBytes())/2/codec.FrameSize, frames):
+		case off+read > sequentialAfter && s.Decodes < min(asked+uint64(cache.aheadBytes())/2/codec.FrameSize, frames):
 			t.Fatalf("after %d bytes %d frames are decoded", off+read, s.Decodes)
 		case s.Decodes > min(asked+uint64(cache.aheadBytes())/codec.FrameSize+1, frames):
 			t.Fatalf("after %d bytes %d frames are decoded, which is too far ahead", off+read, s.Decodes)
-		case off > announceAfter && s.Hits == before.Hits:
+		case off > sequentialAfter && s.Hits == before.Hits:
 			t.Fatalf("what is read at %d was not decoded ahead", off)
 		}
 	}
@@ -70,7 +70,7 @@ func TestDecodeAheadOfMany(t *testing.T) {
 
 // TestNothingAheadOfRandomReads, be they small or large.
 func TestNothingAheadOfRandomReads(t *testing.T) {
-	const frames, apart = 24, announceSlack + 4*codec.FrameSize
+	const frames, apart = 24, sequentialSlack + 4*codec.FrameSize
 	m := &memory{}
 	w := newTestWriter(m)
 	data := make([]byte, frames*apart)

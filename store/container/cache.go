@@ -25,7 +25,9 @@ type Cache struct {
 	max    int64
 	lastID atomic.Uint64
 
-	admission admission
+	// admission keeps requests waiting that would decode more frames at once than
+	// the processors can: they would only take memory.
+	admission patience.Places
 
 	mu      sync.Mutex // guards what follows
 	used    int64
@@ -58,7 +60,9 @@ func NewCache(max int64) *Cache {
 		order:    list.New(),
 		decoders: sync.Pool{New: func() any { return codec.NewDecoder() }},
 
-		admission: newAdmission(),
+		// Twice as many as there are processors for Go: there is something to decode
+		// while others wait for the disk.
+		admission: patience.NewPlaces(2 * runtime.GOMAXPROCS(0)),
 		ahead:     make(chan struct{}, runtime.GOMAXPROCS(0)),
 
 		deltaDecoders: sync.Pool{New: func() any { return delta.NewDecoder() }},
@@ -97,8 +101,8 @@ type block struct {
 // leaves what fills them at work.
 func (c *Cache) acquire(ctx context.Context, r *Reader, wanted []fullFrame) ([]*block, error) {
 	leave := func() {}
-	if !c.has(r.id, wanted) {
-		leave = c.admission.enter()
+	if !c.has(r.id, wanted) && c.admission.Enter() {
+		leave = c.admission.Leave
 	}
 	blocks := make([]*block, len(wanted))
 	missing := make([]missingFrame, 0, len(wanted))
@@ -204,10 +208,20 @@ func (c *Cache) hold(b *block) {
 	b.refs++
 }
 
-// fill decodes a frame into its block. A panic is an error of the block: its
-// readers would wait for ever, and the process end where no request would see it.
-func (c *Cache) fill(b *block, fill func([]byte) error) { c.filled(b, guarded(b.buf.B, fill)) }
+// fill decodes a frame into its block, and tells the block's readers that it has
+// its bytes, or why not. One without leaves the cache.
+func (c *Cache) fill(b *block, fill func([]byte) error) {
+	if b.err = guarded(b.buf.B, fill); b.err != nil {
+		c.mu.Lock()
+		c.remove(b)
+		c.mu.Unlock()
+	}
+	close(b.ready)
+	c.release(b)
+}
 
+// guarded makes a panic an error: the readers of a block would wait for ever, and
+// the process end where no request would see it.
 func guarded(dst []byte, fill func([]byte) error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -215,18 +229,6 @@ func guarded(dst []byte, fill func([]byte) error) (err error) {
 		}
 	}()
 	return fill(dst)
-}
-
-// filled tells the readers of a block that it has its bytes, or why not. One
-// without leaves the cache.
-func (c *Cache) filled(b *block, err error) {
-	if b.err = err; err != nil {
-		c.mu.Lock()
-		c.remove(b)
-		c.mu.Unlock()
-	}
-	close(b.ready)
-	c.release(b)
 }
 
 // wait returns when the block is filled, with the error of that.

@@ -65,7 +65,7 @@ func TestFramesGiveTheirMemory(t *testing.T) {
 		{"small reads, a large cache", 2 * frames * codec.FrameSize, 32 << 10, codec.FrameSize},
 		{"small reads, a small cache", 4 * codec.FrameSize, 32 << 10, codec.FrameSize},
 		// The one that is read and the next one, besides those ahead.
-		{"a large cache", 2 * frames * codec.FrameSize, 128 << 10, announceAhead + 2*codec.FrameSize},
+		{"a large cache", 2 * frames * codec.FrameSize, 128 << 10, aheadMost + 2*codec.FrameSize},
 		{"a small cache", 16 * codec.FrameSize, 128 << 10, 4 * codec.FrameSize},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 // announced, too.
 func TestAnnounceOfBases(t *testing.T) {
 	const frame = 256 << 10
-	f := chainOf(t, 1, 1, 2*announceAfter/2, frame, codec.BF16, 1<<20)
+	f := chainOf(t, 1, 1, 2*sequentialAfter/2, frame, codec.BF16, 1<<20)
 	b := &announced{&memory{b: f.stored[generation(1)]}, make(chan [2]int64, 100)}
 	base, err := Open(b, int64(len(b.b)), f.cache)
 	must(t, err)
@@ -21,7 +21,7 @@ func TestAnnounceOfBases(t *testing.T) {
 	r.Close()
 	select {
 	case x := <-b.told:
-		if x[0] <= base.Log().Extents[announceAfter/frame-1].Frame.Position || x[1] > int64(len(b.b)) {
+		if x[0] <= base.Log().Extents[sequentialAfter/frame-1].Frame.Position || x[1] > int64(len(b.b)) {
 			t.Errorf("%v of %d bytes announced", x, len(b.b))
 		}
 	case <-time.After(10 * time.Second):

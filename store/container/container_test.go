@@ -323,7 +323,7 @@ func TestSwappedFrames(t *testing.T) {
 	y := open(t, other).Log().Extents
 	swap := func(name string, from []byte, f, g *Frame) {
 		c := bytes.Clone(b)
-		copy(c[f.DataPosition():f.DataPosition()+int64(f.Stored)], from[g.DataPosition():])
+		copy(c[f.DataPosition():f.DataEnd()], from[g.DataPosition():])
 		r := open(t, c)
 		var p [1]byte
 		if _, err := r.ReadAt(p[:], f.Offset); !errors.Is(err, ErrDamaged) {
@@ -376,7 +376,7 @@ func TestWriteErrorsStay(t *testing.T) {
 	whole := open(t, makeContainer(t, data))
 	ends := []int64{HeaderSize}
 	for _, e := range whole.Log().Extents {
-		ends = append(ends, e.Frame.DataPosition()+int64(e.Frame.Stored))
+		ends = append(ends, e.Frame.DataEnd())
 	}
 	for frames, end := range ends {
 		for _, room := range []int64{end, end + 1, end + frameRecordSize} {

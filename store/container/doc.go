@@ -19,7 +19,7 @@
 // are not there and lie side by side are read at once (fullframe.go), past the
 // page cache where the Storage is a Lender. While a reader goes on in order
 // (readahead.go), its next frames are decoded before it asks (ahead.go). No more
-// requests decode at the same time than processors can serve (admission.go).
+// requests decode at the same time than processors can serve (Cache.admission).
 //
 // # Dependents
 //

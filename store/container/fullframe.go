@@ -20,9 +20,6 @@ type fullFrame struct {
 	generation Generation
 }
 
-// end is where the frame ends in the container.
-func (f *fullFrame) end() int64 { return f.DataPosition() + int64(f.Stored) }
-
 // missingFrame is a frame that is not in the cache, and the block that waits for
 // it.
 type missingFrame struct {
@@ -46,14 +43,13 @@ const maxRun = 1<<20 - 8<<10
 // fillRun decodes the first of some frames, and those that come right after it
 // in the container. It returns how many.
 func (c *Cache) fillRun(src io.ReaderAt, missing []missingFrame) int {
-	begin, end, n := missing[0].DataPosition(), missing[0].end(), 1
-	for n < len(missing) && missing[n].Position == end && missing[n].end()-begin <= maxRun {
-		end = missing[n].end()
+	begin, end, n := missing[0].DataPosition(), missing[0].DataEnd(), 1
+	for n < len(missing) && missing[n].Position == end && missing[n].DataEnd()-begin <= maxRun {
+		end = missing[n].DataEnd()
 		n++
 	}
-	lender, ok := src.(Lender)
 	var p []byte
-	if ok {
+	if lender, ok := src.(Lender); ok {
 		var giveBack func()
 		if p, giveBack = lender.Lend(begin, end-begin); p != nil {
 			defer giveBack()

@@ -120,7 +120,7 @@ func (l *lending) checkLent(t *testing.T, r *Reader, runs [][2]int) {
 	var want [][2]int64
 	for _, run := range runs {
 		last := x[run[1]].Frame
-		want = append(want, [2]int64{x[run[0]].Frame.DataPosition(), last.DataPosition() + int64(last.Stored)})
+		want = append(want, [2]int64{x[run[0]].Frame.DataPosition(), last.DataEnd()})
 	}
 	if len(l.lent) != len(want) {
 		t.Fatalf("%v is lent, want %v", l.lent, want)

@@ -9,16 +9,16 @@ type Announcer interface {
 }
 
 const (
-	// announceAhead is how many logical bytes before a sequential reader are
+	// aheadMost is how many logical bytes before a sequential reader are
 	// announced, or decoded; half as many at a time.
-	announceAhead = 8 << 20
-	// A reader is sequential when it has got further than announceAfter by reads,
-	// each of at least announceMin bytes and no further than announceSlack from
+	aheadMost = 8 << 20
+	// A reader is sequential when it has got further than sequentialAfter by reads,
+	// each of at least sequentialMin bytes and no further than sequentialSlack from
 	// where the last one ended. The kernel reads ahead in several requests at once,
-	// in any order, and as much as announceAfter around a single fault.
-	announceAfter = 4 << 20
-	announceMin   = 64 << 10
-	announceSlack = 4 << 20
+	// in any order, and as much as sequentialAfter around a single fault.
+	sequentialAfter = 4 << 20
+	sequentialMin   = 64 << 10
+	sequentialSlack = 4 << 20
 )
 
 // readers remembers where the last sequential readers of a container are.
@@ -39,19 +39,19 @@ type position struct {
 // now, if ahead bytes before the reader are to be, empty for most reads and if
 // ahead is 0, and whose it is.
 func (x *readers) advance(off, end, ahead int64) (from, to int64, who int) {
-	if end-off < announceMin {
+	if end-off < sequentialMin {
 		return 0, 0, 0
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for i := range x.at {
 		p := &x.at[i]
-		if p.next == 0 || off > p.next+announceSlack || off < p.next-announceSlack {
+		if p.next == 0 || off > p.next+sequentialSlack || off < p.next-sequentialSlack {
 			continue
 		}
 		p.next = max(p.next, end)
 		from, to = max(p.told, end), p.next+ahead
-		if p.next-p.begin <= announceAfter || to-from < max(ahead/2, 1) {
+		if p.next-p.begin <= sequentialAfter || to-from < max(ahead/2, 1) {
 			return 0, 0, 0
 		}
 		p.told = to
@@ -76,7 +76,7 @@ func (r *Reader) announce(off, end int64) {
 	if !ok {
 		return
 	}
-	from, to, _ := r.readers.advance(off, end, announceAhead)
+	from, to, _ := r.readers.advance(off, end, aheadMost)
 	if from >= to {
 		return
 	}
@@ -87,10 +87,10 @@ func (r *Reader) announce(off, end int64) {
 		if begin < 0 {
 			begin, stop = p, p
 		}
-		if p < begin || p > stop+announceAhead {
+		if p < begin || p > stop+aheadMost {
 			break // not where the others are
 		}
-		stop = max(stop, e.Frame.DataPosition()+int64(e.Frame.Stored))
+		stop = max(stop, e.Frame.DataEnd())
 	}
 	r.mu.RUnlock()
 	if begin < stop {

@@ -63,6 +63,9 @@ func (f *Frame) End() int64 { return f.Offset + int64(f.Length) }
 // DataPosition is the byte offset of the zstd frame in the container.
 func (f *Frame) DataPosition() int64 { return f.Position + frameRecordSize }
 
+// DataEnd is the byte offset just past the zstd frame.
+func (f *Frame) DataEnd() int64 { return f.DataPosition() + int64(f.Stored) }
+
 // contentSum is the XXH64 of a frame's logical bytes followed by what binds
 // them to their place: generation, number, offset and length.
 func contentSum(data []byte, g Generation, number uint32, offset int64) uint64 {

@@ -2,10 +2,11 @@ package direct
 
 import (
 	"sync"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mithrilfs/mithrilfs/store/patience"
 )
 
 const (
@@ -33,12 +34,8 @@ func (b *Buffer) Give() {
 	pool.mu.Lock()
 	pool.free = append(pool.free, b)
 	pool.mu.Unlock()
-	<-pool.taken
+	pool.places.Leave()
 }
-
-// patience is how long Take waits: much longer than a transfer takes, unless the
-// disk hangs.
-const patience = 100 * time.Millisecond
 
 // Take returns a buffer, in which is anything. It waits a little if all are in
 // use, and then returns nil: a transfer that hangs keeps its own.
@@ -47,29 +44,18 @@ func Take() *Buffer { return pool.take() }
 // bufferPool hands out the parts of one mapping, which is made once and never
 // given back; the kernel provides memory only for what was used.
 type bufferPool struct {
-	once  sync.Once
-	taken chan struct{} // one for each buffer in use
-	mu    sync.Mutex    // guards what follows
-	free  []*Buffer     // the last one was used last, and is likely to be in a processor's cache
+	once   sync.Once
+	places patience.Places // one for each buffer
+	mu     sync.Mutex      // guards what follows
+	free   []*Buffer       // the last one was used last, and is likely to be in a processor's cache
 }
 
 var pool bufferPool
 
 func (p *bufferPool) take() *Buffer {
 	p.once.Do(p.reserve)
-	if cap(p.taken) == 0 {
+	if !p.places.Enter() {
 		return nil
-	}
-	select {
-	case p.taken <- struct{}{}:
-	default:
-		timer := time.NewTimer(patience)
-		defer timer.Stop()
-		select {
-		case p.taken <- struct{}{}:
-		case <-timer.C:
-			return nil
-		}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -81,11 +67,8 @@ func (p *bufferPool) take() *Buffer {
 
 // reserve maps the memory. Without it there are no buffers, and nothing to take.
 func (p *bufferPool) reserve() {
-	n := buffers
-	defer func() { p.taken = make(chan struct{}, n) }()
 	m, err := unix.Mmap(-1, 0, buffers*BufferSize+hugePage, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
 	if err != nil {
-		n = 0
 		return
 	}
 	skip := int(-uintptr(unsafe.Pointer(&m[0])) % hugePage)
@@ -94,4 +77,5 @@ func (p *bufferPool) reserve() {
 	for i := buffers - 1; i >= 0; i-- {
 		p.free = append(p.free, &Buffer{m[i*BufferSize : (i+1)*BufferSize : (i+1)*BufferSize]})
 	}
+	p.places = patience.NewPlaces(buffers)
 }

@@ -39,28 +39,28 @@ func fits(st *unix.Statx_t) bool {
 // Read reads at least need bytes to the beginning of b, from off on, which is
 // aligned. What the file does not have is missing at the end.
 func Read(f *os.File, b *Buffer, off int64, need int) (n int, err error) {
-	n, err = control(f, func(fd int) (int, error) { return unix.Pread(fd, b.b[:Up(int64(need))], off) })
-	return n, err
-}
-
-// control runs do with a descriptor that nobody closes meanwhile.
-func control(f *os.File, do func(fd int) (int, error)) (n int, err error) {
-	conn, err := f.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	failed := conn.Control(func(fd uintptr) {
+	err = Control(f, func(fd int) error {
 		for {
-			n, err = do(int(fd))
+			n, err = unix.Pread(fd, b.b[:Up(int64(need))], off)
 			if !errors.Is(err, unix.EINTR) {
-				break
+				return err
 			}
 		}
 	})
-	if failed != nil {
-		return 0, failed
-	}
 	return max(n, 0), err
+}
+
+// Control runs do with a descriptor that nobody closes meanwhile.
+func Control(f *os.File, do func(fd int) error) error {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	if err := conn.Control(func(fd uintptr) { failed = do(int(fd)) }); err != nil {
+		return err
+	}
+	return failed
 }
 
 // Down is the last aligned offset up to off.

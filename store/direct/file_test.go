@@ -119,6 +119,9 @@ func TestOpenedForReading(t *testing.T) {
 	if n := cachedPages(t, f, BufferSize); n > 0 {
 		t.Errorf("it reads %d pages into the page cache", n)
 	}
+	if n, err := d.WriteAt(make([]byte, 1), 0); !errors.Is(err, unix.EBADF) || n != 0 {
+		t.Errorf("it writes %d bytes, %v", n, err)
+	}
 }
 
 // TestOpenFails: what can't be opened for direct I/O gives an error, and leaves

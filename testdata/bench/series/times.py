@@ -186,6 +186,6 @@ def pace(directory, series):
             time.sleep(max(0, due - time.monotonic()))
             out["cpu_seconds"].append(mount.counters()["cpu_seconds"] - cpu)
             report = json.loads(bench.run([PROGRAM, "compact", "--dry-run", "--json", mount.point])[0])
-            out["left"].append(sum(r["planned"] for r in report or []))
+            out["left"].append(sum(r["planned"] for r in report))
     out["coded"] = dependents(directory)
     return out

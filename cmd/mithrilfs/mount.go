@@ -144,6 +144,7 @@ func (m *mountRequest) absolute(args []string) error {
 
 // serve mounts and returns when the mount is gone and everything is sealed.
 func (a *app) serve(m *mountRequest, o fs.Options) error {
+	slackenTimers()
 	log, logFile, err := a.openLog(m)
 	if err != nil {
 		return err

@@ -184,7 +184,7 @@ func (w *Writer) work() {
 		enc := <-w.enc.slots
 		b := w.claim()
 		if b != nil {
-			w.enc.encode(enc, b)
+			withLongSlice(func() { w.enc.encode(enc, b) })
 		}
 		w.enc.slots <- enc
 		if b == nil {

@@ -10,10 +10,10 @@ import (
 
 const (
 	usualTimerSlack = 50_000 // ns, what Linux gives who asks for nothing: prctl(2)
-	// timerSlack is what a mount gets. Nothing in it needs a timer that is more
-	// exact. It is long beside the 20 µs that Go's monitor of system calls sleeps
-	// between two looks, and short beside what it looks for.
-	timerSlack = 500_000 // ns
+	// timerSlack is what a mount gets: long beside the 20 µs that Go's monitor of
+	// system calls sleeps between two looks. With more, saves take a little less of
+	// the processor, but loads wait for threads that the monitor would have helped.
+	timerSlack = 300_000 // ns
 )
 
 // slackenTimers lets the kernel be later with the timers of this process. While

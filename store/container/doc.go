@@ -13,6 +13,12 @@
 // keeps decoded frames for all Readers. Create and OpenWriter give a Writer,
 // which encodes Chunks in parallel with the Encoders that all Writers share.
 //
+// # Writing
+//
+// A Writer's goroutines take chunks off its queue, code them with one of the
+// Encoders (encoders.go) and append them in order (writer.go). While they code,
+// they leave the processor to whoever brings more (timeslice.go).
+//
 // # Reading
 //
 // A request takes the frames that it covers from the Cache (view.go); those that
